@@ -1,0 +1,180 @@
+//! What the user asked for. Touches nothing.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::host::MOUNT_POINT;
+
+/// Install, prove and explain qemu-user handlers in binfmt_misc, so that this machine runs and
+/// builds container images of other architectures.
+///
+/// Without arguments: print the platforms that work, as JSON.
+#[derive(Debug, Parser)]
+#[command(name = "binfmtctl", disable_version_flag = true, args_override_self = true)]
+#[command(
+    after_help = "LIST is names separated by commas: linux/arm64, arm64, aarch64, armhf, qemu-riscv64, all.\n\
+    Exit codes: 0 the machine is as asked for; 1 it is not, the last line says why; 2 wrong arguments."
+)]
+pub struct Cli {
+    /// What to do beyond installing; the options then belong after its name
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Register emulators for these platforms
+    #[arg(long, value_name = "LIST")]
+    pub install: Option<String>,
+
+    /// Remove entries: platforms, names of entries, or globs such as qemu-*
+    #[arg(long, value_name = "LIST")]
+    pub uninstall: Option<String>,
+
+    /// Show which platforms work, by what, and why not
+    #[arg(long, conflicts_with_all = ["install", "uninstall"])]
+    pub status: bool,
+
+    /// How --status is written
+    #[arg(long, value_enum, default_value_t, requires = "status")]
+    pub format: Format,
+
+    /// Show what would be done, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Replace entries that others made, or that do not work
+    #[arg(long, requires = "install")]
+    pub replace: bool,
+
+    /// Flags to register with, of POCF [default: POCF; OCF on kernels that cannot tell QEMU of P]
+    #[arg(long, requires = "install")]
+    pub flags: Option<String>,
+
+    /// Leave out flag C: setuid programs of other architectures then run without their owner's rights
+    #[arg(long, requires = "install")]
+    pub no_credentials: bool,
+
+    /// Where binfmt_misc is, or is to be mounted
+    #[arg(long, value_name = "DIR", default_value = MOUNT_POINT)]
+    pub mount: PathBuf,
+
+    /// Say what is found and planned on the way
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Print the version, and QEMU's
+    #[arg(short = 'V', long)]
+    pub version: bool,
+
+    /// Directory of emulators to use in place of those in this binary
+    #[arg(long, env = "QEMU_BINARY_PATH", value_name = "DIR", hide_env_values = true)]
+    pub qemu_binary_path: Option<PathBuf>,
+
+    /// Prefix of the emulators' file names and of the entries' names
+    #[arg(
+        long,
+        env = "QEMU_BINARY_PREFIX",
+        value_name = "PREFIX",
+        default_value = "",
+        hide_env_values = true
+    )]
+    pub qemu_binary_prefix: String,
+}
+
+/// The commands that go beyond what existing scripts use.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Install and stay: put back what vanishes, until a signal ends it
+    Hold(HoldArgs),
+}
+
+/// Options of `hold`.
+#[derive(Debug, Args)]
+pub struct HoldArgs {
+    /// Platforms to register and to watch
+    #[arg(long, value_name = "LIST", default_value = "all")]
+    pub install: String,
+
+    /// Remove what was registered when a signal ends it
+    #[arg(long)]
+    pub remove_on_exit: bool,
+
+    /// File that exists while everything is registered, for readiness probes
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// How a report is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+impl Cli {
+    /// Parses a command line.
+    ///
+    /// Existing scripts use Go's flag syntax, so `-install` is `--install`.
+    ///
+    /// # Errors
+    /// clap's, help among them.
+    pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let command = Self::command();
+        let long = |name: &str| {
+            command.get_arguments().any(|arg| arg.get_long() == Some(name)) || name == "help"
+        };
+        let mut literal = false;
+        let args = args.into_iter().map(|arg| {
+            literal |= arg == "--";
+            let name = arg.to_str().and_then(|arg| arg.strip_prefix('-')).unwrap_or_default();
+            let name = name.split('=').next().unwrap_or_default();
+            if !literal && name.len() > 1 && long(name) {
+                let mut doubled = OsString::from("-");
+                doubled.push(&arg);
+                return doubled;
+            }
+            arg
+        });
+        Self::try_parse_from(args)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::from_args(line.split(' ').map(OsString::from))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn gos_flag_syntax_works() {
+        for line in ["b --install all", "b --install=all", "b -install all", "b -install=all"] {
+            assert_eq!(parse(line).unwrap().install.as_deref(), Some("all"), "{line}");
+        }
+        let both = parse("b -uninstall qemu-* -install arm64 -mount /m").unwrap();
+        assert_eq!(
+            (both.uninstall.as_deref(), both.install.as_deref()),
+            (Some("qemu-*"), Some("arm64"))
+        );
+        assert_eq!(both.mount, PathBuf::from("/m"));
+        assert!(parse("b -version").unwrap().version && parse("b -v").unwrap().verbose);
+    }
+
+    #[test]
+    fn nonsense_is_a_usage_error() {
+        for line in
+            ["b --install", "b --replace", "b --instal all", "b all", "b --status --install all"]
+        {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! What can go wrong, in words: what was tried, on what, why, and the way out.
+//!
+//! The advice is chosen by operation and errno, never by message text.
+
+use std::fmt;
+use std::path::Path;
+
+use nix::errno::Errno;
+
+/// Something that was asked of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Op {
+    Mount,
+    Unmount,
+    Register,
+    Remove,
+    Read,
+    Write,
+    Probe,
+    Anchor,
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Op::Mount => "mount binfmt_misc on",
+            Op::Unmount => "unmount",
+            Op::Register => "register",
+            Op::Remove => "remove",
+            Op::Read => "read",
+            Op::Write => "write",
+            Op::Probe => "run test programs in",
+            Op::Anchor => "set up memory for emulators in",
+        })
+    }
+}
+
+/// Everything that ends a command or one item of it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel said no.
+    #[error("cannot {op} {target}: {}", errno.desc())]
+    System {
+        /// What was tried.
+        op: Op,
+        /// On what.
+        target: String,
+        /// The answer.
+        errno: Errno,
+    },
+    /// A name no entry can have.
+    #[error("'{name}' cannot be the name of an entry: {wrong}")]
+    BadName {
+        /// The name, shortened for display.
+        name: String,
+        /// Why not.
+        wrong: &'static str,
+    },
+    /// A path no entry can have.
+    #[error("'{path}' cannot be the interpreter of an entry: {wrong}")]
+    BadInterpreter {
+        /// The path, shortened for display.
+        path: String,
+        /// Why not.
+        wrong: &'static str,
+    },
+    /// Flags that cannot work.
+    #[error("bad flags: {wrong}")]
+    BadFlags {
+        /// Why not.
+        wrong: String,
+    },
+    /// An entry's text that is none.
+    #[error("cannot understand the entry {name}: {what}")]
+    BadEntry {
+        /// The entry.
+        name: String,
+        /// The line.
+        what: String,
+    },
+    /// A name that is no architecture.
+    #[error("unsupported architecture: {0}")]
+    UnknownArch(String),
+    /// A list with nothing between two commas.
+    #[error("empty name in the list '{0}'")]
+    EmptyItem(String),
+    /// The binary was built with an empty `qemu-bins/`.
+    #[error("this binary carries no emulators")]
+    NoEmulators,
+    /// An emulator whose bytes are not those that were recorded.
+    #[error("the emulator {name} is damaged: {wrong}")]
+    DamagedEmulator {
+        /// Its name.
+        name: String,
+        /// How it shows.
+        wrong: String,
+    },
+    /// An emulator that would not work in a container.
+    #[error("{path} cannot be registered: {wrong}")]
+    UnfitEmulator {
+        /// Its path.
+        path: String,
+        /// Why.
+        wrong: &'static str,
+    },
+    /// The host cannot do it; found before anything was changed.
+    #[error("{what}")]
+    Host {
+        /// What is missing.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A registration that would have taken the host's own programs.
+    #[error("{0} matches the host's own programs and is never registered")]
+    Native(String),
+    /// A new entry whose emulator did not run the test program.
+    #[error("the new entry {name} does not work: {outcome}; it was removed again")]
+    DeadOnArrival {
+        /// The entry.
+        name: String,
+        /// What its test program met.
+        outcome: String,
+    },
+    /// The entries are gone once our own mount is.
+    #[error(
+        "the registrations did not last: the kernel drops them with the last binfmt_misc mount"
+    )]
+    DidNotLast,
+    /// A value that a command does not take.
+    #[error("{0}")]
+    Usage(String),
+    /// Some items failed; each was reported already.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Error {
+    /// A failed system call.
+    pub fn system(op: Op, target: impl AsRef<Path>, error: impl Into<std::io::Error>) -> Self {
+        let errno = Errno::from_raw(error.into().raw_os_error().unwrap_or(0));
+        let errno = if errno == Errno::UnknownErrno { Errno::EIO } else { errno };
+        Self::System { op, target: target.as_ref().display().to_string(), errno }
+    }
+
+    /// The errno behind it, where there is one.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::System { errno, .. } => Some(*errno),
+            _ => None,
+        }
+    }
+
+    /// User input as it may be repeated in a message: one line, at most 60 characters.
+    pub fn shorten(text: &str) -> String {
+        let mut line: String = text.chars().take(60).flat_map(char::escape_debug).collect();
+        if text.chars().nth(60).is_some() {
+            line.push('…');
+        }
+        line
+    }
+
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::System { op, errno, .. } => return hint(*op, *errno).map(str::to_owned),
+            Self::BadFlags { .. } => "--flags takes letters of POCF, and F must be among them",
+            Self::UnknownArch(_) => {
+                "names are those of Docker, Debian, uname -m or QEMU: linux/arm64, armhf, riscv64, all"
+            }
+            Self::EmptyItem(_) => "separate names by single commas: --install arm64,riscv64",
+            Self::NoEmulators => {
+                "fill qemu-bins/ with scripts/get-qemu and build again, or set QEMU_BINARY_PATH"
+            }
+            Self::BadName { .. } => "check QEMU_BINARY_PREFIX",
+            Self::UnfitEmulator { .. } => "use statically linked emulators built for this machine",
+            Self::DamagedEmulator { .. } => "the binary or image is damaged: fetch it again",
+            Self::Host { hint, .. } => hint,
+            Self::DidNotLast => {
+                "give the container the host's mount: -v /proc/sys/fs/binfmt_misc:/binfmt_misc, with --mount /binfmt_misc; or keep `binfmtctl hold` running"
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+
+    /// The process's exit code: 2 for a command that makes no sense, 1 for all else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::EmptyItem(_) | Self::BadFlags { .. } | Self::BadName { .. } => 2,
+            _ => 1,
+        }
+    }
+}
+
+const PRIVILEGED: &str = "run the container with --privileged, or the binary as root";
+
+/// The table of advice.
+fn hint(op: Op, errno: Errno) -> Option<&'static str> {
+    use Errno::{
+        EACCES, EBUSY, EEXIST, EINVAL, ELOOP, ENODEV, ENOENT, ENOMEM, ENOSPC, ENOTDIR, EPERM,
+        EROFS, ETXTBSY,
+    };
+    Some(match (op, errno) {
+        (Op::Mount, ENODEV) => {
+            "this kernel has no binfmt_misc: run `modprobe binfmt_misc` on the host, or use a kernel with CONFIG_BINFMT_MISC"
+        }
+        (Op::Mount, EPERM | EACCES) => {
+            "run the container with --privileged, or give it the host's mount: -v /proc/sys/fs/binfmt_misc:/binfmt_misc, with --mount /binfmt_misc"
+        }
+        (Op::Mount | Op::Read, ENOTDIR) => "--mount takes a directory",
+        (Op::Mount, ENOENT) => {
+            "the mount point does not exist: check --mount, and that /proc is mounted"
+        }
+        (Op::Mount | Op::Read, ELOOP) => {
+            "an automount is broken there: run `systemctl restart proc-sys-fs-binfmt_misc.automount` on the host"
+        }
+        (Op::Mount, EBUSY) => "something else is being mounted there at the same time: try again",
+        (Op::Register, EINVAL) => {
+            "the kernel does not take this registration: flag F needs Linux 4.8 or newer"
+        }
+        (Op::Register, EEXIST) => "an entry of that name exists: --replace replaces it",
+        (Op::Register, EACCES) => {
+            "only root of the user namespace that owns this binfmt_misc may register, and only what is not on a noexec file system"
+        }
+        (Op::Register, ENOENT) => {
+            "the emulator's file or the file system's `register` is gone: check --mount"
+        }
+        (Op::Register, ETXTBSY) => {
+            "the emulator's file is still open for writing: try again when it is complete"
+        }
+        (Op::Register, ELOOP) => {
+            "the interpreter is itself a program that needs an interpreter: remove entries for the host's own architecture first"
+        }
+        (Op::Register | Op::Remove | Op::Write, EROFS) => {
+            "it is mounted read-only: run the container with --privileged, or mount it writable elsewhere and use --mount"
+        }
+        (Op::Register | Op::Remove, EPERM) | (Op::Remove | Op::Write, EACCES) => PRIVILEGED,
+        (Op::Remove, ENOENT) => "it went away in the meantime",
+        (_, ENOSPC | ENOMEM) => {
+            "there is not enough memory for the emulators: install fewer, or raise the container's limit"
+        }
+        (Op::Probe | Op::Anchor, EPERM | EACCES) => PRIVILEGED,
+        (Op::Read, ENOENT) => "is /proc mounted?",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each errno that the kernel gives has words of its own.
+    #[test]
+    fn every_errno_of_the_kernel_has_advice() {
+        use Errno::*;
+        for (op, errno) in [
+            (Op::Mount, ENODEV),
+            (Op::Mount, EPERM),
+            (Op::Mount, ENOTDIR),
+            (Op::Mount, ELOOP),
+            (Op::Register, EACCES),
+            (Op::Register, EINVAL),
+            (Op::Register, EEXIST),
+            (Op::Register, ENOENT),
+            (Op::Register, EROFS),
+            (Op::Register, ETXTBSY),
+            (Op::Register, ELOOP),
+            (Op::Register, EPERM),
+            (Op::Write, ENOSPC),
+        ] {
+            assert!(hint(op, errno).is_some(), "{op:?} {errno}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_what_was_tried_on_what() {
+        let error = Error::system(Op::Register, "qemu-arm in /binfmt_misc/register", Errno::EPERM);
+        assert_eq!(
+            error.to_string(),
+            "cannot register qemu-arm in /binfmt_misc/register: Operation not permitted"
+        );
+        assert_eq!(error.hint().unwrap(), PRIVILEGED);
+    }
+
+    #[test]
+    fn long_input_is_repeated_in_one_short_line() {
+        assert_eq!(Error::shorten(&"x\n".repeat(5000)).chars().count(), 91);
+    }
+}

@@ -1,0 +1,427 @@
+//! What this host is like: the only reader of /proc and /sys.
+//!
+//! Observation records, it does not fail: each fact is known, or unknown with the reason.
+
+use std::fs;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use procfs::process::{MountInfos, Status};
+use procfs::{ConfigSetting, FromRead, KernelConfig, KernelVersion};
+
+use crate::arch::Arch;
+use crate::entry::Entry;
+use crate::error::{Error, Op};
+use crate::probe::Probes;
+
+/// Where binfmt_misc is mounted by everybody's convention.
+pub const MOUNT_POINT: &str = "/proc/sys/fs/binfmt_misc";
+/// Number of the initial user namespace's inode (`PROC_USER_INIT_INO`).
+const INITIAL_USER_NS: u64 = 0xEFFF_FFFD;
+/// Bit of CAP_SYS_ADMIN in a capability set.
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// The directories that hold the host: real ones, or a test's.
+#[derive(Debug, Clone)]
+pub struct Root {
+    base: PathBuf,
+    mount_point: PathBuf,
+}
+
+impl Root {
+    /// A host whose root is `base` and whose binfmt_misc is, or is to be, at `mount_point`.
+    pub fn new(base: &Path, mount_point: &Path) -> Self {
+        Self { base: base.into(), mount_point: mount_point.into() }
+    }
+
+    /// The same host, with its binfmt_misc seen through another mount of it.
+    #[must_use]
+    pub fn at(&self, mount_point: &Path) -> Self {
+        Self { mount_point: mount_point.into(), ..self.clone() }
+    }
+
+    /// The mount point as the host calls it.
+    pub fn mount_point(&self) -> &Path {
+        &self.mount_point
+    }
+
+    /// Path of something below this root.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.base.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    fn proc(&self, path: &str) -> PathBuf {
+        self.path("/proc").join(path)
+    }
+
+    /// A link to a running process's program; it can be opened as long as the process lives.
+    pub fn program_of(pid: u32) -> String {
+        format!("{pid}/exe")
+    }
+
+    /// The link to our own program.
+    pub fn own_program(&self) -> PathBuf {
+        self.proc("self/exe")
+    }
+
+    /// Path through which an open file can be opened again.
+    pub fn open_file(fd: i32) -> PathBuf {
+        format!("/proc/self/fd/{fd}").into()
+    }
+
+    /// The process directory, to be opened before a chroot hides it.
+    pub fn processes(&self) -> PathBuf {
+        self.path("/proc")
+    }
+
+    /// A directory that exists and that nobody of this process misses when it is mounted over.
+    ///
+    /// For mounts in a private mount namespace only.
+    ///
+    /// # Errors
+    /// ENOENT where there is no such directory.
+    pub fn scratch(&self) -> Result<PathBuf, Error> {
+        // The first exists wherever /proc is mounted whole; the others are there for `hidepid`
+        // mounts with `subset=pid`.
+        let candidates = ["/proc/fs", "/tmp", "/run", "/mnt", "/dev"];
+        candidates
+            .iter()
+            .map(|path| self.path(path))
+            .find(|path| path.is_dir())
+            .ok_or_else(|| Error::system(Op::Anchor, "/proc/fs", Errno::ENOENT))
+    }
+}
+
+/// Something observed, or why it could not be.
+pub type Fact<T> = Result<T, String>;
+
+/// Who sees which binfmt_misc: it belongs to user namespaces (Linux 6.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserNamespace {
+    /// The host's own.
+    Initial,
+    /// A nested one: rootless containers, `unshare -U`.
+    Nested,
+}
+
+/// What is at the mount point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mount {
+    /// Nothing.
+    None,
+    /// systemd's automount, not yet triggered.
+    Autofs,
+    /// binfmt_misc.
+    Binfmt {
+        /// Whether it can be written through this mount.
+        writable: bool,
+    },
+    /// Some other file system.
+    Other(String),
+}
+
+/// Whether the kernel can have binfmt_misc.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Config {
+    /// Built in.
+    BuiltIn,
+    /// A module.
+    Module,
+    /// Left out.
+    Absent,
+}
+
+/// One binfmt_misc, as read through a mount of it.
+#[derive(Debug, Clone, Default)]
+pub struct Instance {
+    /// What the file `status` says.
+    pub enabled: bool,
+    /// Its entries in match order, newest first.
+    pub entries: Vec<Entry>,
+    /// Entries that could not be read, with the reason.
+    pub unreadable: Vec<(String, String)>,
+}
+
+impl Instance {
+    /// Reads the instance mounted at `dir`.
+    ///
+    /// # Errors
+    /// Where it is none, or cannot be read.
+    pub fn read(dir: &Path) -> Result<Self, Error> {
+        let status = dir.join("status");
+        let text =
+            fs::read_to_string(&status).map_err(|error| Error::system(Op::Read, &status, error))?;
+        let mut this = Self { enabled: text.trim() == "enabled", ..Self::default() };
+        for file in fs::read_dir(dir).map_err(|error| Error::system(Op::Read, dir, error))? {
+            let file = file.map_err(|error| Error::system(Op::Read, dir, error))?;
+            let name = file.file_name().to_string_lossy().into_owned();
+            if name == "register" || name == "status" {
+                continue;
+            }
+            // Bytes, as a path or a name need not be UTF-8.
+            let parsed = fs::read(file.path())
+                .map_err(|error| Error::system(Op::Read, file.path(), error))
+                .and_then(|bytes| Entry::parse(&name, &String::from_utf8_lossy(&bytes)));
+            match parsed {
+                Ok(entry) => this.entries.push(entry),
+                // Gone between listing and reading: somebody else is at work.
+                Err(error) if error.errno() == Some(Errno::ENOENT) => {}
+                Err(error) => this.unreadable.push((name, error.to_string())),
+            }
+        }
+        Ok(this)
+    }
+
+    /// The entry of that name.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.name == name)
+    }
+
+    /// The entry that takes a program starting with `header`: the newest enabled match.
+    pub fn taker(&self, header: &[u8]) -> Option<&Entry> {
+        self.entries.iter().find(|entry| self.enabled && entry.enabled && entry.takes(header))
+    }
+}
+
+/// Everything that was observed of a host.
+#[derive(Debug)]
+pub struct State {
+    /// The running kernel's version.
+    pub kernel: Fact<KernelVersion>,
+    /// What its configuration says of binfmt_misc.
+    pub config: Fact<Config>,
+    /// Whether it knows the file system now: built in, or module loaded.
+    pub filesystem: Fact<bool>,
+    /// Whether the module lies where modprobe would find it.
+    pub module: Fact<bool>,
+    /// Where we are.
+    pub user_namespace: Fact<UserNamespace>,
+    /// Whether we are uid 0 of our user namespace.
+    pub root: Fact<bool>,
+    /// Whether we may mount.
+    pub sys_admin: Fact<bool>,
+    /// What is at the mount point.
+    pub mount: Fact<Mount>,
+    /// The instance that our programs are run by, where it can be seen.
+    pub instance: Fact<Instance>,
+    /// Which test programs ran just now; empty before the first probe.
+    pub probes: Probes,
+}
+
+/// What serves an architecture's programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Server<'a> {
+    /// The CPU.
+    Native,
+    /// An entry's emulator.
+    Entry(&'a Entry),
+    /// An emulator whose entry cannot be seen from here.
+    Hidden,
+}
+
+impl State {
+    /// The kernel's version, where it could be read.
+    pub fn version(&self) -> Option<KernelVersion> {
+        self.kernel.as_ref().ok().copied()
+    }
+
+    /// The entry that would take `arch`'s programs, working or not.
+    pub fn taker(&self, arch: &Arch) -> Option<&Entry> {
+        self.instance.as_ref().ok()?.taker(&arch.probe())
+    }
+
+    /// What ran `arch`'s test program just now; `None` where it did not run.
+    pub fn server(&self, arch: &Arch) -> Option<Server<'_>> {
+        let probe = self.probes.get(arch).filter(|probe| probe.ran())?;
+        Some(match (self.taker(arch), &probe.qemu) {
+            (Some(entry), _) => Server::Entry(entry),
+            (None, Some(_)) => Server::Hidden,
+            (None, None) => Server::Native,
+        })
+    }
+}
+
+/// Looks at everything but test programs.
+pub fn observe(root: &Root) -> State {
+    observe_instance(root, root.mount_point())
+}
+
+/// As [`observe`], but reads the entries through another mount, see [`look`].
+pub fn observe_instance(root: &Root, instance: &Path) -> State {
+    let release = read(&root.proc("sys/kernel/osrelease"));
+    let status = parse::<Status>(&root.proc("self/status"));
+    let mount = observe_mount(root);
+    State {
+        kernel: release.as_ref().map_err(Clone::clone).and_then(|release| {
+            KernelVersion::from_str(release.trim())
+                .map_err(|error| format!("{error} in '{}'", release.trim()))
+        }),
+        config: observe_config(root, release.as_deref().unwrap_or_default().trim()),
+        filesystem: read(&root.proc("filesystems")).map(|text| {
+            text.lines().any(|line| line.split_whitespace().last() == Some("binfmt_misc"))
+        }),
+        module: read(
+            &root
+                .path("/lib/modules")
+                .join(release.as_deref().unwrap_or_default().trim())
+                .join("modules.dep"),
+        )
+        .map(|text| text.contains("/binfmt_misc.ko")),
+        user_namespace: observe_user_namespace(root),
+        root: status.as_ref().map(|status| status.euid == 0).map_err(Clone::clone),
+        sys_admin: status.map(|status| status.capeff >> CAP_SYS_ADMIN & 1 == 1),
+        instance: match &mount {
+            // Reading through an automount would trigger it.
+            Ok(Mount::Autofs) if instance == root.mount_point() => {
+                Err("its automount has not been triggered".to_owned())
+            }
+            Ok(Mount::None) if instance == root.mount_point() => {
+                Err("binfmt_misc is not mounted".to_owned())
+            }
+            Err(why) if instance == root.mount_point() => Err(why.clone()),
+            _ => Instance::read(&root.path(instance)).map_err(|error| error.to_string()),
+        },
+        mount,
+        probes: Probes::default(),
+    }
+}
+
+fn read(path: &Path) -> Fact<String> {
+    fs::read_to_string(path).map_err(|error| Error::system(Op::Read, path, error).to_string())
+}
+
+fn parse<T: FromRead>(path: &Path) -> Fact<T> {
+    T::from_file(path).map_err(|error| error.to_string())
+}
+
+fn observe_user_namespace(root: &Root) -> Fact<UserNamespace> {
+    let map = read(&root.proc("self/uid_map"))?;
+    let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    // A nested namespace may map everything too; its inode tells. A fake root has no inode.
+    let inode = fs::read_link(root.proc("self/ns/user")).ok();
+    let inode = inode
+        .as_deref()
+        .and_then(Path::to_str)
+        .and_then(|link| link.strip_prefix("user:[")?.strip_suffix(']')?.parse::<u64>().ok());
+    Ok(if whole && inode.is_none_or(|inode| inode == INITIAL_USER_NS) {
+        UserNamespace::Initial
+    } else {
+        UserNamespace::Nested
+    })
+}
+
+/// What mountinfo says: unlike `stat`, it does not trigger an automount and knows read-only.
+fn observe_mount(root: &Root) -> Fact<Mount> {
+    let mounts = parse::<MountInfos>(&root.proc("self/mountinfo"))?;
+    // Of several mounts on one point the last line is on top.
+    let top = mounts.0.iter().rfind(|mount| mount.mount_point == root.mount_point());
+    Ok(match top {
+        None => Mount::None,
+        Some(mount) => match mount.fs_type.as_str() {
+            "autofs" => Mount::Autofs,
+            "binfmt_misc" => {
+                let read_only = mount.mount_options.contains_key("ro")
+                    || mount.super_options.contains_key("ro");
+                Mount::Binfmt { writable: !read_only }
+            }
+            other => Mount::Other(other.to_owned()),
+        },
+    })
+}
+
+fn observe_config(root: &Root, release: &str) -> Fact<Config> {
+    let from_proc = fs::File::open(root.proc("config.gz"))
+        .map_err(procfs::ProcError::from)
+        .and_then(|file| KernelConfig::from_read(GzDecoder::new(file)));
+    let config = from_proc.or_else(|_| {
+        let boot = root.path("/boot").join(format!("config-{release}"));
+        KernelConfig::from_read(BufReader::new(fs::File::open(boot)?))
+    });
+    match config {
+        Err(_) => {
+            Err("the kernel's configuration is neither in /proc/config.gz nor in /boot".to_owned())
+        }
+        Ok(config) => Ok(match config.0.get("CONFIG_BINFMT_MISC") {
+            Some(ConfigSetting::Yes) => Config::BuiltIn,
+            Some(ConfigSetting::Module) => Config::Module,
+            _ => Config::Absent,
+        }),
+    }
+}
+
+/// Opens a private mount namespace for this thread and all it starts.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN.
+pub fn isolate_mounts() -> nix::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+}
+
+/// Opens a user namespace and in it a private mount namespace, for this process of one thread.
+///
+/// Programs are still run by the entries of the namespace around it, as this one mounts no
+/// binfmt_misc of its own.
+///
+/// # Errors
+/// EPERM where the host or a security module forbids it, EUSERS or ENOSPC at a limit.
+pub fn isolate_as_user(root: &Root) -> io::Result<()> {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
+    let write = |file: &str, text: &str| {
+        io::Write::write_all(
+            &mut fs::File::options().write(true).open(root.proc(file))?,
+            text.as_bytes(),
+        )
+    };
+    write("self/setgroups", "deny")?;
+    write("self/uid_map", &format!("0 {uid} 1"))?;
+    write("self/gid_map", &format!("0 {gid} 1"))
+}
+
+/// Mounts a binfmt_misc, of whichever instance our user namespace has, at `at`.
+///
+/// # Errors
+/// As mount(2): ENODEV where the kernel has none, EPERM without CAP_SYS_ADMIN.
+pub fn mount_binfmt(at: &Path) -> Result<(), Error> {
+    mount(Some("binfmt_misc"), at, Some("binfmt_misc"), MsFlags::empty(), None::<&str>)
+        .map_err(|errno| Error::system(Op::Mount, at, errno))
+}
+
+/// Takes a mount away at once.
+///
+/// # Errors
+/// As umount(2): EBUSY while files below it are open.
+pub fn unmount(at: &Path) -> Result<(), Error> {
+    umount2(at, MntFlags::empty()).map_err(|errno| Error::system(Op::Unmount, at, errno))
+}
+
+/// Makes the host's instance readable without changing anything that others see.
+///
+/// Returns the directory to read it from. Where nothing is mounted at the mount point, this thread
+/// moves to a private mount namespace and mounts there: but only in the initial user namespace, as
+/// the first mount in a nested one would cut that namespace off from the host's entries for life.
+pub fn look(root: &Root, state: &State) -> PathBuf {
+    let seen = matches!(state.mount, Ok(Mount::Binfmt { .. }));
+    let initial = state.user_namespace == Ok(UserNamespace::Initial);
+    if !seen
+        && initial
+        && isolate_mounts().is_ok()
+        && let Ok(scratch) = root.scratch()
+        && mount_binfmt(&scratch).is_ok()
+    {
+        return scratch;
+    }
+    root.mount_point().into()
+}
+
+/// Lets systemd's automount mount what it stands for, as any access from the host does.
+pub fn trigger_automount(root: &Root) -> io::Result<()> {
+    fs::read_dir(root.path(root.mount_point()))?.take(1).for_each(drop);
+    Ok(())
+}

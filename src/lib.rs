@@ -1,0 +1,301 @@
+//! Makes a Linux host run programs built for other architectures, proves it, and explains.
+//!
+//! The modules are declared in the order in which data flows through them: what was asked for,
+//! what the world is made of, what the host is like, what is to be done, doing it, telling of it.
+
+pub mod cli;
+
+pub mod arch;
+pub mod entry;
+pub mod platform;
+
+pub mod emulator;
+pub mod host;
+pub mod probe;
+
+pub mod check;
+pub mod plan;
+
+pub mod anchor;
+pub mod apply;
+
+pub mod report;
+
+pub mod error;
+
+use std::io::{self, Write};
+
+use apply::StepResult;
+use arch::ARCHES;
+use cli::{Cli, Format};
+use emulator::Emulators;
+use entry::Flags;
+use error::{Error, Op};
+use host::{Root, State, look, observe, observe_instance};
+use plan::{Action, Options};
+use report::{Report, Summary, json};
+
+/// Does what was asked for. The report goes to `out`, the log to `log`.
+///
+/// # Errors
+/// The one thing to tell the user last; the process's exit code follows from it.
+pub fn run(
+    request: &Cli,
+    root: &Root,
+    out: &mut dyn Write,
+    log: &mut dyn Write,
+) -> Result<(), Error> {
+    let emulators =
+        Emulators::new(request.qemu_binary_path.as_deref(), &request.qemu_binary_prefix)?;
+    if request.version {
+        return version(&emulators, out);
+    }
+    let mut session = Session { request, root, emulators, out, log };
+    match (&request.install, &request.uninstall) {
+        (None, None) => session.status(),
+        _ if request.dry_run => session.dry_run(),
+        _ => session.change(),
+    }
+}
+
+/// One run of the program.
+struct Session<'a> {
+    request: &'a Cli,
+    root: &'a Root,
+    emulators: Emulators,
+    out: &'a mut dyn Write,
+    log: &'a mut dyn Write,
+}
+
+fn version(emulators: &Emulators, out: &mut dyn Write) -> Result<(), Error> {
+    let mut versions: Vec<_> =
+        emulators.iter().map(|e| format!("{} ({})", e.version, e.package)).collect();
+    versions.dedup();
+    let qemu = if emulators.is_empty() { "none".to_owned() } else { versions.join(", ") };
+    let names: Vec<_> = emulators.iter().map(|e| e.name.as_str()).collect();
+    let text = format!(
+        "binfmtctl {}\nqemu {qemu}\nemulators {}\n",
+        env!("CARGO_PKG_VERSION"),
+        if names.is_empty() {
+            "none: built with an empty qemu-bins/".to_owned()
+        } else {
+            names.join(" ")
+        },
+    );
+    written(out.write_all(text.as_bytes()))
+}
+
+/// A reader that has gone away is an error like any other, and no panic.
+fn written(result: io::Result<()>) -> Result<(), Error> {
+    result.map_err(|error| Error::system(Op::Write, "standard output", error))
+}
+
+impl Session<'_> {
+    fn log(&mut self, line: &str) {
+        // Nowhere is left to complain to.
+        let _ = writeln!(self.log, "{line}");
+    }
+
+    fn verbose(&mut self, line: &str) {
+        if self.request.verbose {
+            self.log(line);
+        }
+    }
+
+    /// Observes through `look`, and probes everything.
+    fn observe_all(&self) -> Result<State, Error> {
+        let state = observe(self.root);
+        let instance = look(self.root, &state);
+        let mut state =
+            State { instance: observe_instance(self.root, &instance).instance, ..state };
+        state.probes = probe::probe(self.root, ARCHES, self.identify())?;
+        Ok(state)
+    }
+
+    fn identify(&self) -> Option<probe::Identify> {
+        let Cli { qemu_binary_path, qemu_binary_prefix, .. } = self.request;
+        Some(probe::Identify { path: qemu_binary_path.clone(), prefix: qemu_binary_prefix.clone() })
+    }
+
+    fn status(&mut self) -> Result<(), Error> {
+        let state = self.observe_all()?;
+        if !self.request.status {
+            return written(json(&Summary::new(&state), self.out));
+        }
+        let report = Report::new(&state, &self.emulators, check::check(&state));
+        written(match self.request.format {
+            Format::Json => json(&report, self.out),
+            Format::Table => self.out.write_all(report.table().as_bytes()),
+        })
+    }
+
+    fn options(&self) -> Result<Options, Error> {
+        let Cli { flags, no_credentials, replace, .. } = self.request;
+        let flags = flags.as_deref().map(Flags::parse).transpose()?;
+        Ok(Options { flags, no_credentials: *no_credentials, replace: *replace })
+    }
+
+    fn dry_run(&mut self) -> Result<(), Error> {
+        let mut state = self.observe_all()?;
+        let mut steps = Vec::new();
+        if let Some(list) = &self.request.uninstall {
+            let entries = state.instance.as_ref().map(|instance| instance.entries.as_slice());
+            steps = plan::uninstall(list, &self.emulators, entries.unwrap_or_default())?;
+            // What would be gone by then.
+            if let Ok(instance) = &mut state.instance {
+                instance.entries.retain(|entry| {
+                    !steps.iter().any(|step| matches!(&step.action, Action::Remove(name) if name.as_str() == entry.name))
+                });
+            }
+        }
+        if let Some(list) = &self.request.install {
+            let requested = plan::requested(list, &self.emulators)?;
+            steps.extend(plan::install(&requested, &self.options()?, &self.emulators, &state)?);
+        }
+        steps.iter().try_for_each(|step| written(writeln!(self.out, "{step}")))
+    }
+
+    /// Uninstalls, then installs, then looks at what came of it.
+    fn change(&mut self) -> Result<(), Error> {
+        let options = self.options()?;
+        let requested = self
+            .request
+            .install
+            .as_deref()
+            .map(|list| plan::requested(list, &self.emulators))
+            .transpose()?;
+        if let Some(list) = &self.request.uninstall {
+            plan::items(list)?;
+        }
+
+        // An install keeps binfmt_misc mounted; for anything less, looking is enough.
+        let mut state = observe(self.root);
+        let mut mounted = Ok(false);
+        let mut root = self.root.clone();
+        if requested.is_some() {
+            mounted = apply::mount(&root, &state);
+            state = observe(&root);
+        } else {
+            root = root.at(&look(&root, &state));
+            state = observe(&root);
+        }
+
+        let mut results = Vec::new();
+        if let Some(list) = &self.request.uninstall {
+            if let Err(why) = &state.instance {
+                self.log(&format!("note: no entries can be seen: {why}"));
+            }
+            let entries = state.instance.as_ref().map(|instance| instance.entries.as_slice());
+            let steps = plan::uninstall(list, &self.emulators, entries.unwrap_or_default())?;
+            for result in apply::uninstall(&root, steps) {
+                self.tell("uninstalling", &result);
+                results.push(("uninstall", result));
+            }
+            state = observe(&root);
+        }
+        if let Some(requested) = requested {
+            let arches = requested.iter().filter_map(|item| item.as_ref().ok().copied());
+            state.probes = probe::probe(&root, arches, self.identify())?;
+            let done = self.install(&root, &requested, &options, state, mounted)?;
+            for result in done {
+                self.tell("installing", &result);
+                results.push(("install", result));
+            }
+        }
+
+        let mut state = observe(&root);
+        state.probes = probe::probe(&root, ARCHES, None).unwrap_or_default();
+        written(json(&Summary::new(&state), self.out))?;
+        self.verdict(results)
+    }
+
+    fn install(
+        &mut self,
+        root: &Root,
+        requested: &[Result<&'static arch::Arch, String>],
+        options: &Options,
+        state: State,
+        mounted: Result<bool, Error>,
+    ) -> Result<Vec<StepResult>, Error> {
+        let steps = plan::install(requested, options, &self.emulators, &state)?;
+        for finding in check::check(&state) {
+            self.verbose(&format!("{}: {}", finding.id, finding.what));
+        }
+        steps.iter().for_each(|step| self.verbose(&format!("plan: {step}")));
+        let work = steps
+            .iter()
+            .any(|step| matches!(step.action, Action::Register(..) | Action::Replace(..)));
+        if work {
+            // The plainest cause first; then what mount(2) said.
+            if let Some(finding) = check::obstacle(&state) {
+                return Err(Error::Host { what: finding.what, hint: finding.repair });
+            }
+        }
+        let mounted = match mounted {
+            Err(error) if work => return Err(error),
+            mounted => mounted.unwrap_or(false),
+        };
+        let mut notes = Vec::new();
+        let mut results = apply::install(root, steps, &self.emulators, &state, &mut |note| {
+            notes.push(note.to_owned())
+        });
+        notes.iter().for_each(|note| self.log(note));
+        if mounted {
+            prove_lasting(root, &mut results)?;
+        }
+        Ok(results)
+    }
+
+    fn tell(&mut self, verb: &str, StepResult { subject, result, .. }: &StepResult) {
+        let line = match result {
+            Ok(words) if words.is_empty() => format!("{verb}: {subject} OK"),
+            Ok(words) if words == "not found" => format!("{verb}: {subject} not found"),
+            Ok(words) => format!("{verb}: {subject} OK ({words})"),
+            Err(error) => format!("{verb}: {subject} {error}"),
+        };
+        self.log(&line);
+    }
+
+    /// The last word: what failed, with the advice before it.
+    fn verdict(&mut self, results: Vec<(&str, StepResult)>) -> Result<(), Error> {
+        let mut failed: Vec<_> = results
+            .into_iter()
+            .filter_map(|(verb, StepResult { subject, result, .. })| {
+                Some((verb, subject, result.err()?))
+            })
+            .collect();
+        let mut hints: Vec<_> = failed.iter().filter_map(|(.., error)| error.hint()).collect();
+        hints.dedup();
+        hints.iter().for_each(|hint| self.log(&format!("hint: {hint}")));
+        match failed.len() {
+            0 => Ok(()),
+            1 => failed.pop().map_or(Ok(()), |(verb, subject, error)| {
+                Err(Error::Failed(format!("cannot {verb} {subject}: {error}")))
+            }),
+            count => {
+                let names: Vec<_> = failed.iter().map(|(_, subject, _)| subject.as_str()).collect();
+                let (verb, _, error) = &failed[0];
+                Err(Error::Failed(format!(
+                    "cannot {verb} {count} of them ({}): {error}",
+                    names.join(", ")
+                )))
+            }
+        }
+    }
+}
+
+/// Lets go of the instance, mounts it afresh, and turns what is gone into failures.
+fn prove_lasting(root: &Root, results: &mut [StepResult]) -> Result<(), Error> {
+    let at = root.path(root.mount_point());
+    host::unmount(&at)?;
+    host::mount_binfmt(&at)?;
+    let state = observe(root);
+    for result in results.iter_mut() {
+        if let (Ok(_), Some(arch)) = (&result.result, result.arch)
+            && state.taker(arch).is_none()
+        {
+            result.result = Err(Error::DidNotLast);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,415 @@
+//! Runs a tiny program of each architecture through the kernel, in an empty root.
+//!
+//! The kernel's answer is the only proof that a platform works in containers. The work is done by
+//! a child process of its own (the hidden subcommand [`SUBCOMMAND`]), which moves into an empty
+//! root and cannot come back. It changes nothing that others see.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "test programs are written into a root of their own"
+)]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::chroot;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+use rustix::pipe::fcntl_setpipe_size;
+use serde::{Deserialize, Serialize};
+
+use crate::arch::{AMD64_LEVELS, Arch};
+use crate::emulator::Emulators;
+use crate::error::{Error, Op};
+use crate::host::{Root, isolate_as_user, isolate_mounts};
+
+/// First argument of a process that is to probe; arguments after it are QEMU target names.
+pub const SUBCOMMAND: &str = "__probe";
+
+/// How long a program that only exits may take: emulators start in milliseconds, but a loaded
+/// machine may have to read them first.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// How a test program ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It exited with 0.
+    Ran,
+    /// exec failed with this errno: ENOEXEC no handler, ENOENT a handler without flag F.
+    Refused(i32),
+    /// It, or the emulator, was killed or exited otherwise.
+    Crashed(String),
+    /// It was still there after the time limit.
+    TimedOut,
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ran => f.write_str("a test program ran"),
+            Self::Refused(errno) => {
+                write!(f, "a test program did not start: {}", Errno::from_raw(*errno).desc())
+            }
+            Self::Crashed(how) => write!(f, "the emulator failed on a test program: {how}"),
+            Self::TimedOut => write!(f, "a test program did not end within {TIME_LIMIT:?}"),
+        }
+    }
+}
+
+/// What became of one architecture's test program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the emulator says of itself, `11.1.3 (Debian 1:11.1.3+ds-1)`; `None` if it is no QEMU.
+    pub qemu: Option<String>,
+    /// Whether the file that ran is, byte for byte, the emulator at hand.
+    pub ours: bool,
+    /// amd64: the micro-architecture levels above v1 that programs may use.
+    pub levels: Vec<String>,
+}
+
+impl Probe {
+    /// Whether programs of this architecture work in containers.
+    pub fn ran(&self) -> bool {
+        self.outcome == Outcome::Ran
+    }
+}
+
+/// All that was probed, by QEMU target.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Probes {
+    /// Whether the root was empty: without the right to chroot it is the caller's own.
+    pub empty_root: bool,
+    /// Results by QEMU target.
+    pub by_target: BTreeMap<String, Probe>,
+}
+
+impl Probes {
+    /// The result for `arch`, if it was probed.
+    pub fn get(&self, arch: &Arch) -> Option<&Probe> {
+        self.by_target.get(arch.target)
+    }
+
+    /// Adds newer results.
+    pub fn update(&mut self, newer: Self) {
+        self.empty_root = newer.empty_root;
+        self.by_target.extend(newer.by_target);
+    }
+}
+
+/// What a probing process is to do; it is handed over as JSON in one argument.
+#[derive(Debug, Serialize, Deserialize)]
+struct Job {
+    targets: Vec<String>,
+    identify: Option<Identify>,
+}
+
+/// The emulators to compare with what runs, as for [`Emulators::new`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Identify {
+    /// Directory of emulators, in place of those embedded.
+    pub path: Option<PathBuf>,
+    /// Prefix of their names.
+    pub prefix: String,
+}
+
+/// Probes `arches` in a child process.
+///
+/// Reading and hashing emulators takes time, so [`Probe::ours`] is found only if `identify` is
+/// given.
+///
+/// # Errors
+/// Where the child cannot be started or says nothing sensible.
+pub fn probe<'a>(
+    root: &Root,
+    arches: impl IntoIterator<Item = &'a Arch>,
+    identify: Option<Identify>,
+) -> Result<Probes, Error> {
+    let own = root.own_program();
+    let job =
+        Job { targets: arches.into_iter().map(|arch| arch.target.to_owned()).collect(), identify };
+    let failed = |error: io::Error| Error::system(Op::Probe, "an empty root", error);
+    let output = Command::new(&own)
+        .arg(SUBCOMMAND)
+        .arg(serde_json::to_string(&job).map_err(|error| failed(error.into()))?)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .map_err(failed)?;
+    serde_json::from_slice(&output.stdout).map_err(|_| failed(Errno::EPERM.into()))
+}
+
+/// The probing process's main: `job` is its argument, [`Probes`] go to `out` as JSON.
+///
+/// # Errors
+/// Where no directory can be had that programs can be started from.
+pub fn main(job: Option<&str>, root: &Root, out: &mut dyn Write) -> Result<(), Error> {
+    let job: Job = job.and_then(|job| serde_json::from_str(job).ok()).ok_or_else(|| {
+        Error::Usage(format!("{SUBCOMMAND} is for the use of this program alone"))
+    })?;
+    let emulators = match &job.identify {
+        Some(Identify { path, prefix }) => Emulators::new(path.as_deref(), prefix)?,
+        None => Emulators::default(),
+    };
+    let targets = job.targets;
+    let arches: Vec<_> = targets.iter().filter_map(|target| Arch::by_target(target)).collect();
+    let stage = Stage::enter(root)?;
+    let programs: Vec<_> = arches.into_iter().map(Programs::of).collect();
+    // All files are complete before the first program starts: a descriptor open for writing that
+    // another thread's child inherits would make exec fail with ETXTBSY.
+    for (name, program) in programs.iter().flat_map(|programs| &programs.files) {
+        stage.write(name, program).map_err(|error| Error::system(Op::Probe, &stage.dir, error))?;
+    }
+    let results = Mutex::new(BTreeMap::new());
+    let queue = Mutex::new(programs.iter());
+    let lock = |error: std::sync::PoisonError<_>| error.into_inner();
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let Some(programs) = queue.lock().unwrap_or_else(lock).next() else { break };
+                    let probe = programs.run(&stage, &emulators);
+                    if let Ok(mut results) = results.lock() {
+                        results.insert(programs.arch.target.to_owned(), probe);
+                    }
+                }
+            });
+        }
+    });
+    for (name, _) in programs.iter().flat_map(|programs| &programs.files) {
+        stage.remove(name);
+    }
+    let by_target = results.into_inner().unwrap_or_default();
+    let probes = Probes { empty_root: stage.empty, by_target };
+    serde_json::to_writer(out, &probes)
+        .map_err(|error| Error::system(Op::Write, "stdout", io::Error::from(error)))
+}
+
+/// The test programs of one architecture, by file name.
+struct Programs {
+    arch: &'static Arch,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Programs {
+    fn of(arch: &'static Arch) -> Self {
+        let mut files = vec![(arch.target.to_owned(), arch.probe())];
+        if arch.oci == "amd64" {
+            let level = |(level, code): &(&str, &[u8])| {
+                (format!("{}-{level}", arch.target), arch.level_probe(code))
+            };
+            files.extend(AMD64_LEVELS.iter().map(level));
+        }
+        Self { arch, files }
+    }
+
+    fn run(&self, stage: &Stage, emulators: &Emulators) -> Probe {
+        let mut outcome = stage.run(&self.files[0].0);
+        if matches!(outcome, Outcome::Crashed(_)) {
+            outcome = stage.run(&self.files[0].0);
+        }
+        let (mut qemu, mut ours, mut levels) = (None, false, Vec::new());
+        if outcome == Outcome::Ran {
+            let (version, program) = stage.version(&self.files[0].0);
+            ours = program
+                .zip(emulators.get(self.arch))
+                .is_some_and(|(program, emulator)| emulator.is(&program));
+            qemu = version;
+            // Each level includes those below it.
+            let has = |(name, _): &&(String, Vec<u8>)| stage.run(name) == Outcome::Ran;
+            levels.extend(
+                self.files[1..].iter().take_while(has).filter_map(|(name, _)| {
+                    name.rsplit_once('-').map(|(_, level)| level.to_owned())
+                }),
+            );
+        }
+        Probe { outcome, qemu, ours, levels }
+    }
+}
+
+/// The place the test programs run in.
+struct Stage {
+    /// What is to be put before a program's name.
+    dir: PathBuf,
+    /// Whether nothing else is there, not even an emulator.
+    empty: bool,
+    /// To look at running programs from a root without /proc.
+    processes: OwnedFd,
+    /// The other side of streams that programs are not to use.
+    null: File,
+    /// Parent and name of a directory on disk, to be removed.
+    leftover: Option<(OwnedFd, String)>,
+}
+
+impl Stage {
+    /// Moves this process into an empty root, by the strongest means that is allowed.
+    fn enter(root: &Root) -> Result<Self, Error> {
+        let open_dir = |path: &Path| {
+            rustix::fs::open(
+                path,
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .map_err(|error| Error::system(Op::Probe, path, error))
+        };
+        let processes = open_dir(&root.processes())?;
+        let null = root.path("/dev/null");
+        let null = match File::options().read(true).write(true).open(&null) {
+            Ok(null) => null,
+            // A root without /dev: the read end of a pipe that nobody writes to.
+            Err(_) => File::from(OwnedFd::from(
+                io::pipe().map_err(|error| Error::system(Op::Probe, &null, error))?.0,
+            )),
+        };
+        let stage = |dir, empty, leftover| Self { dir, empty, processes, null, leftover };
+
+        if isolate_mounts().is_ok() || isolate_as_user(root).is_ok() {
+            let dir = root.scratch()?;
+            let tmpfs = mount(
+                Some("tmpfs"),
+                &dir,
+                Some("tmpfs"),
+                MsFlags::MS_NODEV,
+                Some("mode=755,size=4m"),
+            );
+            if tmpfs.is_ok() && chroot(&dir).is_ok() && std::env::set_current_dir("/").is_ok() {
+                return Ok(stage("/".into(), true, None));
+            }
+        }
+        // Without the right to mount: a directory on disk, for as long as it takes.
+        let name = format!(".binfmtctl-probe-{}", std::process::id());
+        let temporary = std::env::var_os("TMPDIR").map(PathBuf::from);
+        let places = ["/tmp", "/run", "/var/tmp", "/dev", "/"].map(|path| root.path(path));
+        for place in temporary.into_iter().chain(places) {
+            let executable =
+                statvfs(&place).is_ok_and(|fs| !fs.flags().contains(FsFlags::ST_NOEXEC));
+            let dir = place.join(&name);
+            if executable && fs::DirBuilder::new().mode(0o755).create(&dir).is_ok() {
+                let leftover = Some((open_dir(&place)?, name));
+                let empty = chroot(&dir).is_ok() && std::env::set_current_dir("/").is_ok();
+                return Ok(stage(if empty { "/".into() } else { dir }, empty, leftover));
+            }
+        }
+        Err(Error::system(Op::Probe, "a temporary directory", Errno::EACCES))
+    }
+
+    fn write(&self, name: &str, program: &[u8]) -> io::Result<()> {
+        let path = self.dir.join(name);
+        File::options().write(true).create_new(true).mode(0o755).open(path)?.write_all(program)
+    }
+
+    fn remove(&self, name: &str) {
+        let _ = fs::remove_file(self.dir.join(name));
+    }
+
+    fn null(&self) -> Stdio {
+        self.null.try_clone().map_or_else(|_| Stdio::inherit(), Stdio::from)
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(self.dir.join(name));
+        command.env_clear().stdin(self.null()).stdout(self.null()).stderr(self.null());
+        command
+    }
+
+    /// Starts a test program and waits for its end.
+    fn run(&self, name: &str) -> Outcome {
+        let mut child = match self.command(name).spawn() {
+            Ok(child) => child,
+            Err(error) => return Outcome::Refused(error.raw_os_error().unwrap_or(0)),
+        };
+        match wait(&mut child) {
+            None => Outcome::TimedOut,
+            Some(status) if status.success() => Outcome::Ran,
+            Some(status) => Outcome::Crashed(match status.signal() {
+                Some(signal) => format!("signal {signal}"),
+                None => format!("exit status {}", status.code().unwrap_or(-1)),
+            }),
+        }
+    }
+
+    /// Asks the emulator behind a test program for its version, and for its file.
+    ///
+    /// QEMU prints its version instead of running anything when `QEMU_VERSION` is set. It is made
+    /// to wait on a full pipe with that, so that it can be looked at while it lives.
+    fn version(&self, name: &str) -> (Option<String>, Option<File>) {
+        let full_pipe = || -> io::Result<_> {
+            let (from, mut to) = io::pipe()?;
+            let filling = fcntl_setpipe_size(&to, 4096)?;
+            to.write_all(&vec![0; filling])?;
+            Ok((from, to, filling))
+        };
+        let Ok((mut from, to, filling)) = full_pipe() else { return (None, None) };
+        let mut command = self.command(name);
+        let Ok(mut child) = command.env("QEMU_VERSION", "1").stdout(to).spawn() else {
+            return (None, None);
+        };
+        drop(command); // and with it our own writing end
+        let program = openat(
+            &self.processes,
+            Root::program_of(child.id()),
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
+
+        let mut text = Vec::new();
+        let mut buffer = [0; 4096];
+        let end = Instant::now() + TIME_LIMIT;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let left = rustix::event::Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: 0 };
+            if !matches!(poll(&mut [PollFd::new(&from, PollFlags::IN)], Some(&left)), Ok(1)) {
+                break;
+            }
+            match from.read(&mut buffer) {
+                Ok(got) if got > 0 => text.extend(&buffer[..got]),
+                _ => break,
+            }
+        }
+        wait(&mut child);
+        let text = String::from_utf8_lossy(text.get(filling..).unwrap_or_default()).into_owned();
+        let version = text.lines().next().and_then(|line| {
+            let (name, version) = line.split_once(" version ")?;
+            name.starts_with("qemu-").then(|| version.trim().to_owned())
+        });
+        (version, program.ok().map(File::from))
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some((place, name)) = &self.leftover {
+            let _ = unlinkat(place, name.as_str(), AtFlags::REMOVEDIR);
+        }
+    }
+}
+
+/// Waits for the end of `child`, and ends it when its time is up.
+fn wait(child: &mut Child) -> Option<ExitStatus> {
+    let end = Instant::now() + TIME_LIMIT;
+    let mut pause = Duration::from_micros(200);
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < end => thread::sleep(pause),
+            _ => break,
+        }
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}

@@ -1,0 +1,207 @@
+//! One report, two renderings: a table for people, JSON for programs.
+//!
+//! It is drawn from what was observed after a change, never from what we believe we did.
+
+use std::fmt::Write as _;
+use std::io;
+
+use serde::Serialize;
+use tabled::builder::Builder;
+use tabled::settings::Style;
+
+use crate::arch::{ARCHES, Arch};
+use crate::check::{Finding, Level};
+use crate::emulator::{Emulators, own};
+use crate::host::{Server, State};
+use crate::plan::dead;
+
+/// What existing scripts read; `docker/setup-qemu-action` parses it.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// Platforms whose test program just ran, native ones first.
+    pub supported: Vec<String>,
+    /// Names of all enabled entries, whoever made them, sorted.
+    pub emulators: Vec<String>,
+}
+
+/// Everything: [`Summary`]'s two keys first.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// See [`Summary`].
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// Version of this format; it grows with every incompatible change.
+    pub schema_version: u32,
+    /// One item an architecture that is available, registered or installable.
+    pub platforms: Vec<PlatformReport>,
+    /// What the checks found.
+    pub findings: Vec<Finding>,
+}
+
+/// One architecture.
+#[derive(Debug, Serialize)]
+pub struct PlatformReport {
+    /// The platforms it stands for, `linux/arm/v7` and `linux/arm/v6`.
+    pub platforms: Vec<String>,
+    /// Whether its test program just ran in an empty root.
+    pub available: bool,
+    /// What ran it, or would have: `native` or the entry's name; absent where nothing would.
+    pub by: Option<String>,
+    /// The entry's interpreter.
+    pub interpreter: Option<String>,
+    /// The entry's flags.
+    pub flags: Option<String>,
+    /// What the emulator that ran says of itself.
+    pub qemu: Option<String>,
+    /// Whether the emulator that ran is the one that this binary carries.
+    pub ours: bool,
+    /// Whether an emulator is at hand.
+    pub installable: bool,
+    /// Why it is not available.
+    pub reason: Option<String>,
+}
+
+/// `supported` of the summary.
+pub fn supported(state: &State) -> Vec<String> {
+    let native = |arch: &&Arch| state.server(arch) == Some(Server::Native) && **arch == *own();
+    let (first, others): (Vec<_>, Vec<_>) = ARCHES.iter().partition(native);
+    first
+        .into_iter()
+        .chain(others)
+        .filter(|arch| state.server(arch).is_some())
+        .flat_map(|arch| platforms(arch, state))
+        .collect()
+}
+
+/// The platforms that `arch` stands for here, micro-architecture levels included.
+fn platforms(arch: &Arch, state: &State) -> Vec<String> {
+    let levels = state.probes.get(arch).map(|probe| probe.levels.as_slice()).unwrap_or_default();
+    let mut platforms = arch.platforms();
+    platforms.extend(levels.iter().map(|level| format!("linux/{}/{level}", arch.oci)));
+    platforms
+}
+
+impl Summary {
+    /// Draws it from what was observed.
+    pub fn new(state: &State) -> Self {
+        let entries =
+            state.instance.as_ref().map(|instance| instance.entries.as_slice()).unwrap_or_default();
+        let mut emulators: Vec<_> =
+            entries.iter().filter(|entry| entry.enabled).map(|entry| entry.name.clone()).collect();
+        emulators.sort();
+        Self { supported: supported(state), emulators }
+    }
+}
+
+impl Report {
+    /// Draws it from what was observed and what `findings` the checks made of that.
+    pub fn new(state: &State, emulators: &Emulators, findings: Vec<Finding>) -> Self {
+        let platforms = ARCHES.iter().map(|arch| platform_report(arch, state, emulators)).collect();
+        Self { summary: Summary::new(state), schema_version: 1, platforms, findings }
+    }
+}
+
+fn platform_report(arch: &Arch, state: &State, emulators: &Emulators) -> PlatformReport {
+    let probe = state.probes.get(arch);
+    let server = state.server(arch);
+    let taker = state.taker(arch);
+    // An entry that is disabled or shadowed takes nothing, but is the reason.
+    let instance = state.instance.as_ref().ok();
+    let entry = taker.or_else(|| instance?.entries.iter().find(|entry| entry.takes(&arch.probe())));
+    let reason = match (&server, entry, &state.instance) {
+        (Some(_), ..) => None,
+        (None, Some(_), Ok(instance)) if !instance.enabled => {
+            Some("binfmt_misc is disabled as a whole".to_owned())
+        }
+        (None, Some(entry), _) => Some(format!("{}: {}", entry.name, dead(entry, state))),
+        (None, None, Ok(_)) => Some("not installed".to_owned()),
+        (None, None, Err(why)) => Some(why.clone()),
+    };
+    let entry = entry.filter(|_| server != Some(Server::Native));
+    PlatformReport {
+        platforms: platforms(arch, state),
+        available: server.is_some(),
+        by: match server {
+            Some(Server::Native) => Some("native".to_owned()),
+            Some(Server::Hidden) => Some("an entry that cannot be seen from here".to_owned()),
+            _ => entry.map(|entry| entry.name.clone()),
+        },
+        interpreter: entry.map(|entry| entry.interpreter.display().to_string()),
+        flags: entry.map(|entry| entry.flags.to_string()),
+        qemu: probe.and_then(|probe| probe.qemu.clone()),
+        ours: probe.is_some_and(|probe| probe.ours),
+        installable: emulators.get(arch).is_some(),
+        reason,
+    }
+}
+
+/// JSON with two spaces' indent and a line end.
+///
+/// # Errors
+/// Those of the writer.
+pub fn json(report: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, report)?;
+    writeln!(out)
+}
+
+/// Platforms that people build images for; the table shows the others only where there is news.
+const COMMON: usize = 11;
+
+impl Report {
+    /// The table, then a line for each finding.
+    pub fn table(&self) -> String {
+        let mut table = Builder::default();
+        table.push_record(["PLATFORM", "AVAILABLE", "BY", "FLAGS", "QEMU", "WHY NOT"]);
+        let (mut quiet, mut failed) = (Vec::new(), 0);
+        for (position, platform) in self.platforms.iter().enumerate() {
+            if !platform.available && platform.by.is_none() && position >= COMMON {
+                quiet.extend(platform.installable.then(|| platform.platforms[0].as_str()));
+                continue;
+            }
+            failed += usize::from(!platform.available);
+            table.push_record([
+                brief(&platform.platforms).as_str(),
+                if platform.available { "yes" } else { "no" },
+                platform.by.as_deref().unwrap_or("-"),
+                platform.flags.as_deref().unwrap_or("-"),
+                &match (&platform.qemu, platform.ours) {
+                    (Some(version), true) => format!("{version}, ours"),
+                    (Some(version), false) => version.clone(),
+                    (None, _) => "-".to_owned(),
+                },
+                platform.reason.as_deref().unwrap_or(""),
+            ]);
+        }
+        let mut table = table.build();
+        table.with(Style::blank());
+        let mut text: String =
+            table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        if !quiet.is_empty() {
+            let _ = writeln!(text, "\nnot installed, but could be: {}", quiet.join(" "));
+        }
+        if failed == 0 && self.findings.is_empty() {
+            return text;
+        }
+        text.push('\n');
+        for finding in &self.findings {
+            let level = match finding.level {
+                Level::Ok => "ok",
+                Level::Unknown => "unknown",
+                Level::Warning => "warning",
+                Level::Failure => "failure",
+            };
+            let _ = writeln!(text, " {level:<8} {}", finding.what);
+            if !finding.repair.is_empty() {
+                let _ = writeln!(text, "          repair: {}", finding.repair);
+            }
+        }
+        text
+    }
+}
+
+/// `linux/amd64 v2 v3` for linux/amd64, linux/amd64/v2, linux/amd64/v3.
+fn brief(platforms: &[String]) -> String {
+    let variant = |platform: &String| platform.rsplit('/').next().unwrap_or_default().to_owned();
+    let rest: Vec<_> = platforms.iter().skip(1).map(variant).collect();
+    [vec![platforms[0].clone()], rest].concat().join(" ")
+}
