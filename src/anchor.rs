@@ -68,8 +68,8 @@ enum Unpacked {
     Tree(PathBuf),
     /// In a file without a name.
     Memory(File),
-    /// Not at all; the reason is handed out once.
-    Failed(std::cell::RefCell<Option<Error>>),
+    /// Not at all.
+    Failed(Error),
 }
 
 impl Store<'_> {
@@ -79,9 +79,7 @@ impl Store<'_> {
     /// What went wrong when it was unpacked, or the kernel's answer.
     pub fn register(&self, index: usize, registration: &Registration) -> Result<(), Error> {
         match &self.files[index] {
-            Unpacked::Failed(error) => {
-                Err(error.take().unwrap_or(Error::Failed("it could not be unpacked".to_owned())))
-            }
+            Unpacked::Failed(error) => Err(error.clone()),
             Unpacked::Tree(tree) => thread::scope(|scope| {
                 // In a thread with a root of its own, where the emulator is at the path to be shown.
                 let enter = || {
@@ -249,7 +247,7 @@ fn build<'a>(
         }
         match unpacked {
             Ok(()) => Unpacked::Tree(tree.clone()),
-            Err(error) => Unpacked::Failed(std::cell::RefCell::new(Some(error))),
+            Err(error) => Unpacked::Failed(error),
         }
     });
     Ok(Store { files: files.collect(), emulators: wanted.to_vec(), instance: instance.into() })
@@ -296,7 +294,7 @@ pub fn with_memory<T>(
     let unpacked = emulators.unpack(writers).into_iter().zip(files);
     let files = unpacked.map(|(unpacked, file)| match unpacked {
         Ok(()) => Unpacked::Memory(file),
-        Err(error) => Unpacked::Failed(std::cell::RefCell::new(Some(error))),
+        Err(error) => Unpacked::Failed(error),
     });
     let instance = root.path(root.mount_point());
     let store = Store { files: files.collect(), emulators: wanted.to_vec(), instance };

@@ -22,8 +22,10 @@ pub struct StepResult {
     pub subject: String,
     /// What was done, in a few words, or why it was not.
     pub result: Result<String, Error>,
-    /// The architecture whose programs are to work from now on.
+    /// The architecture, of an install.
     pub arch: Option<&'static Arch>,
+    /// Whether an entry was made for it.
+    pub registered: bool,
 }
 
 /// Makes sure that the instance can be reached at the mount point.
@@ -57,13 +59,16 @@ pub fn uninstall(root: &Root, steps: Vec<Step>) -> Vec<StepResult> {
             Action::NotFound { benign: true } => Ok("not found".to_owned()),
             _ => Err(Error::Failed("not found".to_owned())),
         };
-        StepResult { subject: step.subject, result, arch: None }
+        StepResult { subject: step.subject, result, arch: None, registered: false }
     };
     steps.into_iter().map(remove).collect()
 }
 
 /// Removes one entry. That it is gone already is no error.
-fn remove_entry(instance: &Path, name: &EntryName) -> Result<(), Error> {
+///
+/// # Errors
+/// The kernel's answer.
+pub fn remove_entry(instance: &Path, name: &EntryName) -> Result<(), Error> {
     let path = instance.join(name.as_str());
     match File::options().write(true).open(&path).and_then(|mut entry| entry.write_all(b"-1")) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -97,16 +102,19 @@ pub fn install(
     let mut done = register_all(root, &jobs, emulators, &wanted, state, note).into_iter();
 
     let finish = |step: Step| {
-        let (result, arch) = match step.action {
-            Action::Keep(why) => (Ok(why), None),
-            Action::Refuse(error) => (Err(error), None),
-            Action::Register(arch, _) | Action::Replace(arch, _) => {
-                let lost = || Err(Error::Failed("it was not tried".to_owned()));
-                (done.next().unwrap_or_else(lost), Some(arch))
+        let mut registered = false;
+        let result = match step.action {
+            Action::Keep(why) => Ok(why),
+            Action::Refuse(error) => Err(error),
+            Action::Register(..) | Action::Replace(..) => {
+                let result =
+                    done.next().unwrap_or(Err(Error::Failed("it was not tried".to_owned())));
+                registered = result.is_ok();
+                result
             }
-            Action::Remove(_) | Action::NotFound { .. } => (Ok(String::new()), None),
+            Action::Remove(_) | Action::NotFound { .. } => Ok(String::new()),
         };
-        StepResult { subject: step.subject, result, arch }
+        StepResult { subject: step.subject, result, arch: step.arch, registered }
     };
     steps.into_iter().map(finish).collect()
 }

@@ -37,7 +37,7 @@ impl fmt::Display for Op {
 }
 
 /// Everything that ends a command or one item of it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The kernel said no.
     #[error("cannot {op} {target}: {}", errno.desc())]
@@ -242,7 +242,9 @@ fn hint(op: Op, errno: Errno) -> Option<&'static str> {
             "there is not enough memory for the emulators: install fewer, or raise the container's limit"
         }
         (Op::Probe | Op::Anchor, EPERM | EACCES) => PRIVILEGED,
-        (Op::Read, ENOENT) => "is /proc mounted?",
+        (Op::Probe | Op::Anchor | Op::Read, ENOENT) => {
+            "mount /proc first: `mount -t proc proc /proc`"
+        }
         _ => return None,
     })
 }

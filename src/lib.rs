@@ -18,6 +18,7 @@ pub mod plan;
 
 pub mod anchor;
 pub mod apply;
+mod hold;
 
 pub mod report;
 
@@ -26,8 +27,8 @@ pub mod error;
 use std::io::{self, Write};
 
 use apply::StepResult;
-use arch::ARCHES;
-use cli::{Cli, Format};
+use arch::{ARCHES, Arch};
+use cli::{Cli, Command, Format};
 use emulator::Emulators;
 use entry::Flags;
 use error::{Error, Op};
@@ -50,7 +51,11 @@ pub fn run(
     if request.version {
         return version(&emulators, out);
     }
-    let mut session = Session { request, root, emulators, out, log };
+    let mut session = Session { request, root, emulators, out, log, last_log: String::new() };
+    match &request.command {
+        Some(Command::Hold(args)) => return session.hold(args),
+        None => {}
+    }
     match (&request.install, &request.uninstall) {
         (None, None) => session.status(),
         _ if request.dry_run => session.dry_run(),
@@ -65,6 +70,8 @@ struct Session<'a> {
     emulators: Emulators,
     out: &'a mut dyn Write,
     log: &'a mut dyn Write,
+    /// What `log_once` said last.
+    last_log: String,
 }
 
 fn version(emulators: &Emulators, out: &mut dyn Write) -> Result<(), Error> {
@@ -141,11 +148,19 @@ impl Session<'_> {
         if let Some(list) = &self.request.uninstall {
             let entries = state.instance.as_ref().map(|instance| instance.entries.as_slice());
             steps = plan::uninstall(list, &self.emulators, entries.unwrap_or_default())?;
-            // What would be gone by then.
+            // What would be gone by then, and with it what it ran.
+            let removed = |name: &str| {
+                steps.iter().any(
+                    |step| matches!(&step.action, Action::Remove(other) if other.as_str() == name),
+                )
+            };
+            for arch in ARCHES {
+                if state.taker(arch).is_some_and(|entry| removed(&entry.name)) {
+                    state.probes.by_target.remove(arch.target);
+                }
+            }
             if let Ok(instance) = &mut state.instance {
-                instance.entries.retain(|entry| {
-                    !steps.iter().any(|step| matches!(&step.action, Action::Remove(name) if name.as_str() == entry.name))
-                });
+                instance.entries.retain(|entry| !removed(&entry.name));
             }
         }
         if let Some(list) = &self.request.install {
@@ -169,19 +184,17 @@ impl Session<'_> {
         }
 
         // An install keeps binfmt_misc mounted; for anything less, looking is enough.
-        let mut state = observe(self.root);
         let mut mounted = Ok(false);
         let mut root = self.root.clone();
         if requested.is_some() {
-            mounted = apply::mount(&root, &state);
-            state = observe(&root);
+            mounted = apply::mount(&root, &observe(&root));
         } else {
-            root = root.at(&look(&root, &state));
-            state = observe(&root);
+            root = root.at(&look(&root, &observe(&root)));
         }
 
         let mut results = Vec::new();
         if let Some(list) = &self.request.uninstall {
+            let state = observe(&root);
             if let Err(why) = &state.instance {
                 self.log(&format!("note: no entries can be seen: {why}"));
             }
@@ -191,13 +204,9 @@ impl Session<'_> {
                 self.tell("uninstalling", &result);
                 results.push(("uninstall", result));
             }
-            state = observe(&root);
         }
         if let Some(requested) = requested {
-            let arches = requested.iter().filter_map(|item| item.as_ref().ok().copied());
-            state.probes = probe::probe(&root, arches, self.identify())?;
-            let done = self.install(&root, &requested, &options, state, mounted)?;
-            for result in done {
+            for result in self.install_mounted(&requested, &options, mounted)? {
                 self.tell("installing", &result);
                 results.push(("install", result));
             }
@@ -209,39 +218,47 @@ impl Session<'_> {
         self.verdict(results)
     }
 
+    /// Mounts binfmt_misc if need be and installs.
     fn install(
         &mut self,
-        root: &Root,
-        requested: &[Result<&'static arch::Arch, String>],
+        requested: &[Result<&'static Arch, String>],
         options: &Options,
-        state: State,
+    ) -> Result<Vec<StepResult>, Error> {
+        let mounted = apply::mount(self.root, &observe(self.root));
+        self.install_mounted(requested, options, mounted)
+    }
+
+    /// Installs, after an attempt to mount that may have failed: not all installs need it.
+    fn install_mounted(
+        &mut self,
+        requested: &[Result<&'static Arch, String>],
+        options: &Options,
         mounted: Result<bool, Error>,
     ) -> Result<Vec<StepResult>, Error> {
+        let mut state = observe(self.root);
+        let arches = requested.iter().filter_map(|item| item.as_ref().ok().copied());
+        state.probes = probe::probe(self.root, arches, self.identify())?;
         let steps = plan::install(requested, options, &self.emulators, &state)?;
         for finding in check::check(&state) {
             self.verbose(&format!("{}: {}", finding.id, finding.what));
         }
         steps.iter().for_each(|step| self.verbose(&format!("plan: {step}")));
-        let work = steps
+        if steps
             .iter()
-            .any(|step| matches!(step.action, Action::Register(..) | Action::Replace(..)));
-        if work {
+            .any(|step| matches!(step.action, Action::Register(..) | Action::Replace(..)))
+        {
             // The plainest cause first; then what mount(2) said.
             if let Some(finding) = check::obstacle(&state) {
                 return Err(Error::Host { what: finding.what, hint: finding.repair });
             }
+            mounted.as_ref().map_err(Clone::clone)?;
         }
-        let mounted = match mounted {
-            Err(error) if work => return Err(error),
-            mounted => mounted.unwrap_or(false),
-        };
         let mut notes = Vec::new();
-        let mut results = apply::install(root, steps, &self.emulators, &state, &mut |note| {
-            notes.push(note.to_owned())
-        });
+        let mut note = |text: &str| notes.push(text.to_owned());
+        let mut results = apply::install(self.root, steps, &self.emulators, &state, &mut note);
         notes.iter().for_each(|note| self.log(note));
-        if mounted {
-            prove_lasting(root, &mut results)?;
+        if mounted.unwrap_or(false) {
+            prove_lasting(self.root, &mut results)?;
         }
         Ok(results)
     }
@@ -291,9 +308,7 @@ fn prove_lasting(root: &Root, results: &mut [StepResult]) -> Result<(), Error> {
     host::mount_binfmt(&at)?;
     let state = observe(root);
     for result in results.iter_mut() {
-        if let (Ok(_), Some(arch)) = (&result.result, result.arch)
-            && state.taker(arch).is_none()
-        {
+        if result.registered && result.arch.is_some_and(|arch| state.taker(arch).is_none()) {
             result.result = Err(Error::DidNotLast);
         }
     }

@@ -15,6 +15,8 @@ use crate::probe::Probe;
 pub struct Step {
     /// What it is called in the log: `arm64`, or what the user typed where that is nothing.
     pub subject: String,
+    /// The architecture, of an install.
+    pub arch: Option<&'static Arch>,
     /// What is to be done.
     pub action: Action,
 }
@@ -41,7 +43,7 @@ pub enum Action {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { subject, action } = self;
+        let Self { subject, action, .. } = self;
         match action {
             Action::Keep(why) => write!(f, "{subject}: nothing to do: {why}"),
             Action::Refuse(error) => write!(f, "{subject}: cannot: {error}"),
@@ -139,11 +141,19 @@ pub fn install(
     let step = |item: &Result<&'static Arch, String>| match item {
         Err(name) => {
             let subject = Error::shorten(name);
-            Step { action: Action::Refuse(Error::UnknownArch(subject.clone())), subject }
+            Step {
+                action: Action::Refuse(Error::UnknownArch(subject.clone())),
+                arch: None,
+                subject,
+            }
         }
         Ok(arch) => {
             let action = install_one(arch, &flags, options, emulators, state);
-            Step { subject: arch.oci.to_owned(), action: action.unwrap_or_else(Action::Refuse) }
+            Step {
+                subject: arch.oci.to_owned(),
+                arch: Some(arch),
+                action: action.unwrap_or_else(Action::Refuse),
+            }
         }
     };
     if requested.is_empty() {
@@ -258,7 +268,8 @@ pub fn uninstall(list: &str, emulators: &Emulators, entries: &[Entry]) -> Result
             entries.iter().filter(|entry| is_meant(item, entry, emulators)).collect();
         if found.is_empty() {
             let benign = item.eq_ignore_ascii_case("all") || is_glob(item);
-            steps.push(Step { subject: Error::shorten(item), action: Action::NotFound { benign } });
+            let subject = Error::shorten(item);
+            steps.push(Step { subject, arch: None, action: Action::NotFound { benign } });
         }
         for entry in found {
             let name = EntryName::new(&entry.name)?;
@@ -268,7 +279,7 @@ pub fn uninstall(list: &str, emulators: &Emulators, entries: &[Entry]) -> Result
                 .iter()
                 .any(|step| matches!(&step.action, Action::Remove(other) if *other == name))
             {
-                steps.push(Step { subject, action: Action::Remove(name) });
+                steps.push(Step { subject, arch: None, action: Action::Remove(name) });
             }
         }
     }

@@ -145,8 +145,8 @@ pub fn probe<'a>(
     let output = Command::new(&own)
         .arg(SUBCOMMAND)
         .arg(serde_json::to_string(&job).map_err(|error| failed(error.into()))?)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
+        // Pipes, as a root need not have a /dev/null.
+        .stdin(Stdio::piped())
         .output()
         .map_err(failed)?;
     serde_json::from_slice(&output.stdout).map_err(|_| failed(Errno::EPERM.into()))

@@ -1,0 +1,169 @@
+//! Whatever is typed: one clear line, a hint where there is one, a non-zero exit, nothing changed.
+
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, Stdio};
+
+use crate::support::{BINARY, Ran, in_namespace};
+
+/// Runs the program in a namespace, expects failure, and that no entry was made.
+#[track_caller]
+fn refused(arguments: &str, code: i32, last_line: &str) {
+    let ran = in_namespace(&format!(
+        "code=0; $B {arguments} >/dev/null || code=$?; echo $code; mount -t binfmt_misc none $M 2>/dev/null || true; ls $M"
+    ))
+    .ok();
+    assert_eq!(ran.stdout, format!("{code}\nregister\nstatus\n"), "{arguments}: {}", ran.stderr);
+    assert_eq!(ran.last_line(), last_line, "{arguments}");
+}
+
+#[test]
+fn names_that_mean_nothing() {
+    for name in
+        ["bogus", "linux/", "windows/amd64", "linux/arm64/v7", "qemu-", "../status", "arm64;ls"]
+    {
+        let line = format!("error: cannot install {name}: unsupported architecture: {name}");
+        refused(&format!("--install '{name}'"), 1, &line);
+    }
+    let long = "x".repeat(10_000);
+    let shown = format!("{}…", "x".repeat(60));
+    refused(
+        &format!("--install {long}"),
+        1,
+        &format!("error: cannot install {shown}: unsupported architecture: {shown}"),
+    );
+}
+
+#[test]
+fn lists_with_nothing_in_them() {
+    for list in ["", ",", "arm64,", "arm64,,riscv64"] {
+        refused(
+            &format!("--install '{list}'"),
+            2,
+            &format!("error: empty name in the list '{list}'"),
+        );
+        refused(
+            &format!("--uninstall '{list}'"),
+            2,
+            &format!("error: empty name in the list '{list}'"),
+        );
+    }
+}
+
+#[test]
+fn flags_that_cannot_work() {
+    refused("--install arm64 --flags POC", 2, "error: bad flags: F is missing");
+    refused("--install arm64 --flags FX", 2, "error: bad flags: 'X' is not one");
+}
+
+#[test]
+fn mount_points_that_are_none() {
+    refused(
+        "--install arm64 --mount /etc/passwd",
+        1,
+        "error: cannot mount binfmt_misc on /etc/passwd: Not a directory",
+    );
+    refused(
+        "--install arm64 --mount /nonesuch",
+        1,
+        "error: cannot mount binfmt_misc on /nonesuch: No such file or directory",
+    );
+}
+
+#[test]
+fn directories_of_emulators_that_hold_none() {
+    refused(
+        "--install arm64 --qemu-binary-path /nonesuch",
+        1,
+        "error: cannot read /nonesuch: No such file or directory",
+    );
+    refused("--install all --qemu-binary-path /etc", 1, "error: this binary carries no emulators");
+    let ran = in_namespace(
+        "mkdir $T/e; cp /bin/ls $T/e/qemu-aarch64; QEMU_BINARY_PATH=$T/e $B --install arm64 || echo $?",
+    )
+    .ok();
+    assert_eq!(ran.stdout, "1\n");
+    assert_eq!(
+        ran.last_line(),
+        "error: /mnt/e/qemu-aarch64 cannot be registered: it is dynamically linked and would not find its libraries in containers"
+    );
+}
+
+#[test]
+fn another_mount_point_works() {
+    let ran = in_namespace("mkdir $T/m; $B --mount $T/m --install arm64 >/dev/null; ls $T/m").ok();
+    assert_eq!(ran.stdout, "qemu-aarch64\nregister\nstatus\n");
+}
+
+#[test]
+fn arguments_that_are_not_text() {
+    let ran = Command::new(BINARY)
+        .arg("--install")
+        .arg(std::ffi::OsStr::from_bytes(b"\xff\xfe"))
+        .output()
+        .unwrap();
+    let ran = Ran::new(&ran);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.starts_with("error: invalid UTF-8"), "{}", ran.stderr);
+}
+
+/// Output that nobody takes is an error, not a panic; what was installed stays.
+#[test]
+fn closed_standard_output() {
+    let ran = in_namespace("$B --install arm64 >/dev/full || echo $? >&2; ls $M").ok();
+    assert_eq!(ran.stdout, "qemu-aarch64\nregister\nstatus\n");
+    assert!(
+        ran.stderr.ends_with("error: cannot write standard output: No space left on device\n1\n"),
+        "{}",
+        ran.stderr
+    );
+    let mut child = Command::new(BINARY)
+        .arg("--status")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = Ran::new(&child.wait_with_output().unwrap());
+    assert_eq!(ended.last_line(), "error: cannot write standard output: Broken pipe");
+}
+
+#[test]
+fn without_privileges_nothing_changes_and_the_reason_is_said() {
+    let ran = in_namespace(
+        "drop='setpriv --bounding-set -all --inh-caps -all'
+         $drop $B --install arm64 >/dev/null || echo $?; grep -c binfmt /proc/self/mountinfo || true
+         $drop $B --status >/dev/null; $drop $B | head -2",
+    )
+    .ok();
+    assert_eq!(ran.stdout, "1\n0\n{\n  \"supported\": [\n");
+    assert_eq!(
+        ran.last_line(),
+        "error: binfmt_misc is not mounted here, and mounting it needs CAP_SYS_ADMIN"
+    );
+}
+
+/// The emulators do not fit: what does fit stays, what does not is named, the tree is given back.
+#[test]
+fn too_little_memory() {
+    let ran = in_namespace(
+        r#"ulimit -f 100 # KiB a file; tmpfs honours it as it would its own size
+           trap '' XFSZ
+           $B --install arm64 >/dev/null || echo $?; ls $M; grep -c binfmtctl /proc/self/mountinfo || true"#,
+    )
+    .ok();
+    assert_eq!(ran.stdout, "1\nregister\nstatus\n0\n");
+    assert_eq!(
+        ran.last_line(),
+        "error: cannot install arm64: cannot write /usr/bin/qemu-aarch64: File too large"
+    );
+}
+
+#[test]
+fn a_damaged_directory_of_entries_is_no_reason_to_stop() {
+    let ran = in_namespace(
+        r#"mount -t binfmt_misc none $M; printf ':nul\x01\xff:M::abc::/bin/true:' >$M/register
+           $B --install arm64 >/dev/null 2>&1; $B | grep -c qemu-aarch64"#,
+    )
+    .ok();
+    assert_eq!(ran.stdout, "1\n");
+}

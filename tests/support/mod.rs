@@ -1,0 +1,112 @@
+//! What the integration tests share: the program, private kernels' views, foreign programs.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Mutex, RwLock};
+
+/// The program under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_binfmtctl");
+
+/// Root of the source tree.
+pub(crate) const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
+
+/// What a command printed and how it ended.
+pub(crate) struct Ran {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) code: i32,
+}
+
+impl Ran {
+    pub(crate) fn new(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+            code: output.status.code().unwrap_or(-1),
+        }
+    }
+
+    /// Asserts that all went well, and shows everything if not.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The last line on stderr: what setup-qemu-action shows.
+    pub(crate) fn last_line(&self) -> &str {
+        self.stderr.lines().last().unwrap_or_default()
+    }
+}
+
+/// Runs the program outside of any namespace: for what changes nothing.
+pub(crate) fn binfmtctl(args: &[&str]) -> Ran {
+    Ran::new(&Command::new(BINARY).args(args).output().unwrap())
+}
+
+/// Runs a bash script as root of a user namespace with mounts and processes of its own.
+///
+/// Its /proc is fresh and nothing is mounted on `$M`, so the host's binfmt_misc cannot be reached:
+/// what is mounted there belongs to the namespace and goes with it. `$B` is the program, `$T` an
+/// empty directory in memory. Each call is a private kernel as far as binfmt_misc is concerned.
+#[track_caller]
+pub(crate) fn in_namespace(script: &str) -> Ran {
+    let _others = RUNNING.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    run_in_namespace(script)
+}
+
+/// As [`in_namespace`], while no other test uses one: for what looks at the whole machine.
+#[track_caller]
+pub(crate) fn alone_in_namespace(script: &str) -> Ran {
+    let _alone = RUNNING.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    run_in_namespace(script)
+}
+
+static RUNNING: RwLock<()> = RwLock::new(());
+
+#[track_caller]
+fn run_in_namespace(script: &str) -> Ran {
+    let output = namespace(script).output().unwrap();
+    let ran = Ran::new(&output);
+    assert!(
+        !ran.stderr.starts_with("unshare:"),
+        "these tests need user namespaces: {}",
+        ran.stderr
+    );
+    ran
+}
+
+/// The command behind [`in_namespace`].
+pub(crate) fn namespace(script: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["-Urm", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-euc"])
+        .arg(format!("mount -t tmpfs none $T\n{script}"))
+        .env("B", BINARY)
+        .env("M", "/proc/sys/fs/binfmt_misc")
+        .env("T", "/mnt");
+    command
+}
+
+/// A directory with a foreign root for each Debian architecture: `bin/busybox` and `bin/sh`.
+///
+/// Programs are Debian's own `busybox-static`, fetched once.
+pub(crate) fn guests(arches: &[&str]) -> PathBuf {
+    static FETCHING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = FETCHING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
+    let fetched = Command::new(Path::new(SOURCE).join("scripts/guests"))
+        .arg(&dir)
+        .args(arches)
+        .output()
+        .unwrap();
+    Ran::new(&fetched).ok();
+    dir
+}
+
+/// Registers `$1` for arm64 by hand, with interpreter `$2` and flags `$3`.
+pub(crate) const REGISTER: &str = r#"
+register() { printf ':%s:M:0:\\x7fELF\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00:\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xfe\\xff\\xff\\xff:%s:%s' "$1" "$2" "$3" > $M/register; }
+"#;
