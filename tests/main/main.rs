@@ -1,5 +1,11 @@
 //! The whole program against real kernels, fake hosts, bad input and containers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on is to fail"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

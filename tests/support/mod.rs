@@ -1,5 +1,6 @@
 //! What the integration tests share: the program, private kernels' views, foreign programs.
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to fail")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
