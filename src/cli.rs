@@ -66,6 +66,10 @@ pub struct Cli {
     #[arg(short = 'V', long)]
     pub version: bool,
 
+    /// Print the licences of everything inside, and where its source is
+    #[arg(long)]
+    pub licenses: bool,
+
     /// Directory of emulators to use in place of those in this binary
     #[arg(long, env = "QEMU_BINARY_PATH", value_name = "DIR", hide_env_values = true)]
     pub qemu_binary_path: Option<PathBuf>,

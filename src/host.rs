@@ -10,7 +10,7 @@ use flate2::read::GzDecoder;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use procfs::process::{MountInfos, Status};
+use procfs::process::{MountInfo, MountInfos, Status};
 use procfs::{ConfigSetting, FromRead, KernelConfig, KernelVersion};
 
 use crate::arch::Arch;
@@ -318,8 +318,7 @@ fn observe_user_namespace(root: &Root) -> Fact<UserNamespace> {
 /// What mountinfo says: unlike `stat`, it does not trigger an automount and knows read-only.
 fn observe_mount(root: &Root) -> Fact<Mount> {
     let mounts = parse::<MountInfos>(&root.proc("self/mountinfo"))?;
-    // Of several mounts on one point the last line is on top.
-    let top = mounts.0.iter().rfind(|mount| mount.mount_point == root.mount_point());
+    let top = visible_mount(&mounts.0, root.mount_point());
     Ok(match top {
         None => Mount::None,
         Some(mount) => match mount.fs_type.as_str() {
@@ -332,6 +331,29 @@ fn observe_mount(root: &Root) -> Fact<Mount> {
             other => Mount::Other(other.to_owned()),
         },
     })
+}
+
+/// The mount that a path leads to, if the path is a mount point.
+///
+/// mountinfo also lists mounts that others hide: those below a fresh /proc, for one. So the path is
+/// walked as the kernel does, from mount to mount.
+fn visible_mount<'a>(mounts: &'a [MountInfo], path: &Path) -> Option<&'a MountInfo> {
+    let listed = |id: i32| mounts.iter().any(|mount| mount.mnt_id == id);
+    let mut prefixes: Vec<_> = path.ancestors().collect();
+    prefixes.reverse();
+    let mut at: Option<&MountInfo> = None;
+    for prefix in prefixes {
+        // Mounts may be stacked on one point. After a chroot the first has no parent in the list.
+        while let Some(next) = mounts.iter().find(|mount| {
+            let on_top = at.map_or(!listed(mount.pid) || mount.pid == mount.mnt_id, |at| {
+                mount.pid == at.mnt_id && mount.mnt_id != at.mnt_id
+            });
+            on_top && mount.mount_point == prefix
+        }) {
+            at = Some(next);
+        }
+    }
+    at.filter(|mount| mount.mount_point == path)
 }
 
 fn observe_config(root: &Root, release: &str) -> Fact<Config> {
@@ -424,4 +446,41 @@ pub fn look(root: &Root, state: &State) -> PathBuf {
 pub fn trigger_automount(root: &Root) -> io::Result<()> {
     fs::read_dir(root.path(root.mount_point()))?.take(1).for_each(drop);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &str = "\
+        29 1 254:1 / / rw - ext4 /dev/vda1 rw\n\
+        23 29 0:22 / /proc rw - proc proc rw\n\
+        34 23 0:30 / /proc/sys/fs/binfmt_misc rw - autofs systemd-1 rw\n\
+        57 34 0:45 / /proc/sys/fs/binfmt_misc rw - binfmt_misc binfmt_misc rw\n";
+
+    fn at(mountinfo: &str, path: &str) -> Option<String> {
+        let mounts = MountInfos::from_read(mountinfo.as_bytes()).unwrap();
+        visible_mount(&mounts.0, Path::new(path)).map(|mount| mount.fs_type.clone())
+    }
+
+    #[test]
+    fn of_stacked_mounts_the_top_one_is_seen() {
+        assert_eq!(at(PLAIN, MOUNT_POINT).as_deref(), Some("binfmt_misc"));
+        assert_eq!(at(PLAIN, "/proc/sys"), None);
+    }
+
+    #[test]
+    fn what_a_fresh_proc_hides_is_not_seen() {
+        let fresh = format!("{PLAIN}60 23 0:50 / /proc rw - proc proc rw\n");
+        assert_eq!(at(&fresh, MOUNT_POINT), None);
+        let mounted =
+            format!("{fresh}61 60 0:51 / /proc/sys/fs/binfmt_misc rw - binfmt_misc none rw\n");
+        assert_eq!(at(&mounted, MOUNT_POINT).as_deref(), Some("binfmt_misc"));
+    }
+
+    #[test]
+    fn after_a_chroot_the_first_mount_has_no_parent() {
+        let chroot = "57 34 0:45 / /binfmt_misc rw - binfmt_misc binfmt_misc rw\n";
+        assert_eq!(at(chroot, "/binfmt_misc").as_deref(), Some("binfmt_misc"));
+    }
 }

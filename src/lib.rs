@@ -36,6 +36,14 @@ use host::{Root, State, look, observe, observe_instance};
 use plan::{Action, Options};
 use report::{Report, Summary, json};
 
+/// The notice, our own licence, and those of the emulators.
+const LICENSES: [&str; 4] = [
+    include_str!("../licenses/NOTICE"),
+    include_str!("../LICENSE"),
+    include_str!("../licenses/GPL-2.0.txt"),
+    include_str!("../licenses/LGPL-2.1.txt"),
+];
+
 /// Does what was asked for. The report goes to `out`, the log to `log`.
 ///
 /// # Errors
@@ -46,6 +54,9 @@ pub fn run(
     out: &mut dyn Write,
     log: &mut dyn Write,
 ) -> Result<(), Error> {
+    if request.licenses {
+        return written(LICENSES.iter().try_for_each(|text| writeln!(out, "{text}")));
+    }
     let emulators =
         Emulators::new(request.qemu_binary_path.as_deref(), &request.qemu_binary_prefix)?;
     if request.version {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{BINARY, Ran, SOURCE, guests};
+use crate::support::{BINARY, Ran, SOURCE, alone, guests};
 
 /// Why this cannot be tried here, if it cannot.
 ///
@@ -47,6 +47,7 @@ fn the_image_installs_lasts_and_uninstalls() {
         }
     };
     let guests = guests(&["arm64"]);
+    let _alone = alone();
     let ran = bash(&environment, &SCRIPT.replace("GUESTS", &guests.display().to_string()));
     let stopped = Command::new(Path::new(SOURCE).join("scripts/docker-engine"))
         .arg("stop")

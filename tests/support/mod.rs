@@ -61,8 +61,13 @@ pub(crate) fn in_namespace(script: &str) -> Ran {
 /// As [`in_namespace`], while no other test uses one: for what looks at the whole machine.
 #[track_caller]
 pub(crate) fn alone_in_namespace(script: &str) -> Ran {
-    let _alone = RUNNING.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _alone = alone();
     run_in_namespace(script)
+}
+
+/// Keeps other tests out of their namespaces: for what changes the host, which they would see.
+pub(crate) fn alone() -> impl Drop {
+    RUNNING.write().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 static RUNNING: RwLock<()> = RwLock::new(());

@@ -1,0 +1,50 @@
+# The image: one static binary with all emulators inside. Build it with: docker build -t binfmtctl .
+#
+# EMULATORS=debian takes Debian's prebuilt emulators, quick; EMULATORS=source builds smaller and
+# faster ones from Debian's source package.
+ARG RUST_IMAGE=rust:1-trixie
+ARG DEBIAN_IMAGE=debian:trixie
+ARG EMULATORS=debian
+
+FROM ${DEBIAN_IMAGE} AS emulators-debian
+WORKDIR /src
+RUN apt-get update && apt-get install -y --no-install-recommends xz-utils ca-certificates
+COPY scripts/get-qemu scripts/
+COPY qemu-bins/debian.lock qemu-bins/
+RUN scripts/get-qemu --locked
+
+FROM ${DEBIAN_IMAGE} AS emulators-source
+WORKDIR /src
+RUN apt-get update && apt-get install -y --no-install-recommends xz-utils ca-certificates
+COPY scripts/ scripts/
+COPY qemu-bins/source.lock qemu-bins/
+RUN scripts/qemu-build
+
+FROM emulators-${EMULATORS} AS emulators
+
+FROM ${RUST_IMAGE} AS build
+WORKDIR /src
+RUN apt-get update && apt-get install -y --no-install-recommends musl-tools
+COPY Cargo.toml Cargo.lock build.rs ./
+COPY .cargo/ .cargo/
+COPY scripts/build scripts/
+COPY src/ src/
+COPY licenses/ licenses/
+COPY LICENSE ./
+COPY --from=emulators /src/qemu-bins/ qemu-bins/
+# Extra certificate authorities, for builders behind a proxy that has its own:
+# docker build --secret id=ca,src=/etc/ssl/certs/ca-certificates.crt
+RUN --mount=type=secret,id=ca \
+    if [ -s /run/secrets/ca ]; then export SSL_CERT_FILE=/run/secrets/ca CARGO_HTTP_CAINFO=/run/secrets/ca; fi; \
+    cp "$(scripts/build --release --locked)" /binfmtctl
+
+FROM scratch
+ARG VERSION=0.1.0
+ARG REVISION=
+LABEL org.opencontainers.image.title="binfmtctl" \
+      org.opencontainers.image.description="Run and build container images of other architectures" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="MIT AND GPL-2.0-only AND LGPL-2.1-or-later"
+COPY --from=build /binfmtctl /usr/bin/binfmtctl
+ENTRYPOINT ["/usr/bin/binfmtctl"]
