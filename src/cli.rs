@@ -90,6 +90,8 @@ pub struct Cli {
 pub enum Command {
     /// Install and stay: put back what vanishes, until a signal ends it
     Hold(HoldArgs),
+    /// Write emulators and registrations to disk, so that each boot registers them
+    Persist(PersistArgs),
 }
 
 /// Options of `hold`.
@@ -106,6 +108,34 @@ pub struct HoldArgs {
     /// File that exists while everything is registered, for readiness probes
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+}
+
+/// Options of `persist`.
+#[derive(Debug, Args)]
+pub struct PersistArgs {
+    /// Platforms to register at boot [default: all]
+    #[arg(long, value_name = "LIST")]
+    pub install: Option<String>,
+
+    /// Take away what was written, and nothing else
+    #[arg(long, conflicts_with = "install")]
+    pub remove: bool,
+
+    /// Root of the system to write to: /host in a container with -v /:/host
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+
+    /// Where the emulators go, as that system calls it
+    #[arg(long, value_name = "DIR", default_value = "/usr/local/lib/binfmtctl")]
+    pub lib_dir: PathBuf,
+
+    /// Flags to register with, of POCF
+    #[arg(long)]
+    pub flags: Option<String>,
+
+    /// Leave out flag C, see --no-credentials of --install
+    #[arg(long)]
+    pub no_credentials: bool,
 }
 
 /// How a report is written.

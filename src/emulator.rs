@@ -61,7 +61,10 @@ impl Emulator {
     }
 
     /// SHA-256 in hexadecimal: the recorded one, or that of the file as it is now.
-    fn sha256(&self) -> io::Result<String> {
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    pub fn sha256(&self) -> io::Result<String> {
         match (&self.sha256, &self.source) {
             (Some(sha256), _) => Ok(sha256.clone()),
             (None, Source::File(path)) => digest(File::open(path)?),
@@ -70,7 +73,11 @@ impl Emulator {
     }
 }
 
-fn digest(mut from: impl Read) -> io::Result<String> {
+/// SHA-256 of a stream in hexadecimal.
+///
+/// # Errors
+/// Those of reading.
+pub fn digest(mut from: impl Read) -> io::Result<String> {
     let mut hash = Hashing { to: io::sink(), hash: Sha256::new() };
     io::copy(&mut from, &mut hash)?;
     Ok(hex(&hash.hash.finalize()))

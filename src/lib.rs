@@ -19,6 +19,8 @@ pub mod plan;
 pub mod anchor;
 pub mod apply;
 mod hold;
+mod persist;
+pub mod tree;
 
 pub mod report;
 
@@ -65,6 +67,7 @@ pub fn run(
     let mut session = Session { request, root, emulators, out, log, last_log: String::new() };
     match &request.command {
         Some(Command::Hold(args)) => return session.hold(args),
+        Some(Command::Persist(args)) => return session.persist(args),
         None => {}
     }
     match (&request.install, &request.uninstall) {

@@ -77,7 +77,10 @@ impl Options {
     ///
     /// By default all four. P is left out where neither kernel nor emulator could agree on it:
     /// QEMU learns of it through AT_FLAGS, which Linux sets since 5.12 and 5.10.225.
-    fn flags(&self, state: &State) -> Result<Flags, Error> {
+    ///
+    /// # Errors
+    /// None: the letters are known.
+    pub fn flags(&self, state: &State) -> Result<Flags, Error> {
         let all = Flags::parse(Flags::KNOWN)?;
         let default = match state.version() {
             Some(v)

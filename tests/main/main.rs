@@ -16,3 +16,4 @@ mod hold;
 mod hosts;
 mod kernel;
 mod lasting;
+mod persist;

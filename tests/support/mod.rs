@@ -100,16 +100,25 @@ pub(crate) fn namespace(script: &str) -> Command {
 ///
 /// Programs are Debian's own `busybox-static`, fetched once.
 pub(crate) fn guests(arches: &[&str]) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
+    fetch(&[&[dir.to_str().unwrap()], arches].concat());
+    dir
+}
+
+/// A whole root of Debian's with these packages, unpacked but not configured.
+pub(crate) fn guest_root(arch: &str, packages: &[&str]) -> PathBuf {
+    let dir =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("root-{arch}-{}", packages.join("-")));
+    fetch(&[&["--root", dir.to_str().unwrap(), arch], packages].concat());
+    dir
+}
+
+fn fetch(args: &[&str]) {
     static FETCHING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = FETCHING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
-    let fetched = Command::new(Path::new(SOURCE).join("scripts/guests"))
-        .arg(&dir)
-        .args(arches)
-        .output()
-        .unwrap();
+    let fetched =
+        Command::new(Path::new(SOURCE).join("scripts/guests")).args(args).output().unwrap();
     Ran::new(&fetched).ok();
-    dir
 }
 
 /// Registers `$1` for arm64 by hand, with interpreter `$2` and flags `$3`.

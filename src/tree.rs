@@ -1,0 +1,186 @@
+//! A directory tree that is another system's root: reads, writes and removes files beneath it.
+//!
+//! Symbolic links are followed as that system would follow them, and never lead out of the tree.
+//! A file is replaced whole or not at all: written beside its place, synced, renamed.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, ResolveFlags, fsync, mkdirat, openat, openat2, renameat, symlinkat,
+    unlinkat,
+};
+
+use crate::error::{Error, Op};
+
+/// Another system's root directory, or our own.
+#[derive(Debug)]
+pub struct Tree {
+    root: OwnedFd,
+    path: PathBuf,
+}
+
+impl Tree {
+    /// Opens the tree at `path`.
+    ///
+    /// # Errors
+    /// Where it is no directory, or the kernel cannot keep links inside it (before Linux 5.6).
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let root =
+            openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|errno| Error::system(Op::Read, path, errno))?;
+        let this = Self { root, path: path.into() };
+        match this.resolve(Path::new("."), OFlags::PATH | OFlags::DIRECTORY) {
+            Err(rustix::io::Errno::NOSYS) => Err(Error::Host {
+                what: "this kernel cannot keep symbolic links inside another root".to_owned(),
+                hint: "writing files for the next boot needs Linux 5.6 or newer".to_owned(),
+            }),
+            _ => Ok(this),
+        }
+    }
+
+    /// How a path inside is called outside, for messages.
+    pub fn shown(&self, path: &Path) -> PathBuf {
+        self.path.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    fn resolve(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
+    }
+
+    fn failed(&self, op: Op, path: &Path) -> impl Fn(rustix::io::Errno) -> Error {
+        let shown = self.shown(path);
+        move |errno| Error::system(op, &shown, errno)
+    }
+
+    /// Whether something is there.
+    pub fn exists(&self, path: &Path) -> bool {
+        self.resolve(path, OFlags::PATH).is_ok()
+    }
+
+    /// Opens a file for reading; `None` where there is none.
+    ///
+    /// # Errors
+    /// The kernel's answer, other than that nothing is there.
+    pub fn open_file(&self, path: &Path) -> Result<Option<File>, Error> {
+        match self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK) {
+            Ok(file) => Ok(Some(file.into())),
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(self.failed(Op::Read, path)(errno)),
+        }
+    }
+
+    /// Reads a text; empty where there is none.
+    ///
+    /// # Errors
+    /// As [`Tree::open_file`], or where it is not UTF-8.
+    pub fn read(&self, path: &Path) -> Result<String, Error> {
+        let mut text = String::new();
+        if let Some(mut file) = self.open_file(path)? {
+            file.read_to_string(&mut text)
+                .map_err(|error| Error::system(Op::Read, self.shown(path), error))?;
+        }
+        Ok(text)
+    }
+
+    /// Opens a file's directory, made with all above it if need be.
+    fn parent(&self, path: &Path) -> Result<(OwnedFd, PathBuf), Error> {
+        let (dir, name) =
+            (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
+        let mut above: Vec<_> = dir.ancestors().collect();
+        above.reverse();
+        for dir in above {
+            if self.exists(dir) {
+                continue;
+            }
+            let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else { continue };
+            let parent = self
+                .resolve(parent, OFlags::PATH | OFlags::DIRECTORY)
+                .map_err(self.failed(Op::Write, dir))?;
+            mkdirat(&parent, name, Mode::from_raw_mode(0o755))
+                .map_err(self.failed(Op::Write, dir))?;
+        }
+        let dir_fd = self
+            .resolve(dir, OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(self.failed(Op::Write, path))?;
+        Ok((dir_fd, name.into()))
+    }
+
+    /// Puts a file in place of whatever was there, in one step.
+    ///
+    /// Programs that run from the old file go on running from it.
+    ///
+    /// # Errors
+    /// The kernel's answer, or `fill`'s; the old file is then as it was.
+    pub fn write(
+        &self,
+        path: &Path,
+        mode: u32,
+        fill: impl FnOnce(&mut File) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let (dir, name) = self.parent(path)?;
+        let beside = format!(".{}.new", name.display());
+        let failed = self.failed(Op::Write, path);
+        // Left by a run that was killed.
+        let _ = unlinkat(&dir, &beside, AtFlags::empty());
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file =
+            File::from(openat(&dir, &beside, flags, Mode::from_raw_mode(mode)).map_err(&failed)?);
+        let written = fill(&mut file).and_then(|()| {
+            fsync(&file).map_err(&failed)?;
+            renameat(&dir, &beside, &dir, &name).map_err(&failed)?;
+            fsync(&dir).map_err(&failed)
+        });
+        if written.is_err() {
+            let _ = unlinkat(&dir, &beside, AtFlags::empty());
+        }
+        written
+    }
+
+    /// Puts a text in place, see [`Tree::write`].
+    ///
+    /// # Errors
+    /// As [`Tree::write`].
+    pub fn write_text(&self, path: &Path, mode: u32, text: &str) -> Result<(), Error> {
+        self.write(path, mode, |file| {
+            file.write_all(text.as_bytes())
+                .map_err(|error| Error::system(Op::Write, self.shown(path), error))
+        })
+    }
+
+    /// Makes a symbolic link, if nothing is there.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn link(&self, path: &Path, to: &str) -> Result<(), Error> {
+        let (dir, name) = self.parent(path)?;
+        match symlinkat(to, &dir, &name) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+            Err(errno) => Err(self.failed(Op::Write, path)(errno)),
+        }
+    }
+
+    /// Removes a file, link or empty directory. That it is gone already is no error.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn remove(&self, path: &Path) -> Result<(), Error> {
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let dir = match self.resolve(parent, OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(dir) => dir,
+            Err(_) => return Ok(()),
+        };
+        let name = path.file_name().unwrap_or_default();
+        let removed = match unlinkat(&dir, name, AtFlags::empty()) {
+            Err(rustix::io::Errno::ISDIR) => unlinkat(&dir, name, AtFlags::REMOVEDIR),
+            other => other,
+        };
+        match removed {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(errno) => Err(self.failed(Op::Remove, path)(errno)),
+        }
+    }
+}

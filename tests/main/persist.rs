@@ -1,0 +1,226 @@
+//! `persist`: what it writes, keeps, leaves and removes; and what systemd's own program makes of it.
+
+use std::path::Path;
+
+use crate::support::{guest_root, guests, in_namespace};
+
+/// A root in memory with systemd-binfmt, as far as anybody can tell by its name.
+const ROOT: &str = r#"
+    R=$T/root; mkdir -p $R/usr/lib/systemd $R/etc; touch $R/usr/lib/systemd/systemd-binfmt
+    p() { $B persist --root $R "$@"; }
+    files() { (cd $R && find . \( -type f -o -type l \) ! -name systemd-binfmt | sort); }
+    sums() { (cd $R && find . -type f ! -name systemd-binfmt -exec sha256sum {} + -exec stat -c %i {} + | sort); }
+"#;
+
+#[test]
+fn it_writes_once_and_then_leaves_everything_as_it_is() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           p --install arm64,riscv64 2>&1; files
+           sed 's/:M:.*:\//:M:…:\//' $R/etc/binfmt.d/zz-binfmtctl.conf
+           (cd $R; sed 's,  /,  ./,' usr/local/lib/binfmtctl/manifest | sha256sum -c --quiet)
+           sums >$T/before; p --install arm64,riscv64 2>&1; sums | cmp - $T/before"#
+    ))
+    .ok();
+    assert_eq!(
+        ran.stdout,
+        "persisting: arm64 OK (/usr/local/lib/binfmtctl/qemu-aarch64)\n\
+         persisting: riscv64 OK (/usr/local/lib/binfmtctl/qemu-riscv64)\n\
+         systemd-binfmt registers these at the next boot, and at each of its restarts\n\
+         ./etc/binfmt.d/zz-binfmtctl.conf\n\
+         ./usr/local/lib/binfmtctl/manifest\n\
+         ./usr/local/lib/binfmtctl/qemu-aarch64\n\
+         ./usr/local/lib/binfmtctl/qemu-riscv64\n\
+         ./usr/local/lib/binfmtctl/register\n\
+         # Written by `binfmtctl persist`; `binfmtctl persist --remove` removes it.\n\
+         :qemu-aarch64:M:…:/usr/local/lib/binfmtctl/qemu-aarch64:POCF\n\
+         :qemu-riscv64:M:…:/usr/local/lib/binfmtctl/qemu-riscv64:POCF\n\
+         persisting: arm64 OK (unchanged)\n\
+         persisting: riscv64 OK (unchanged)\n\
+         unchanged\n"
+    );
+}
+
+#[test]
+fn it_upgrades_in_place_adds_and_removes_exactly_what_it_wrote() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           mkdir $T/e; cp $B $T/e/qemu-aarch64; mkdir -p $R/etc/binfmt.d; echo mine >$R/etc/binfmt.d/mine.conf
+           p --install arm64 --qemu-binary-path $T/e >/dev/null 2>&1 || QEMU_BINARY_PATH=$T/e p --install arm64 2>/dev/null
+           exec 3<$R/usr/local/lib/binfmtctl/qemu-aarch64
+           p --install arm64,amd64 2>&1; p --install riscv64 2>/dev/null
+           cmp -s /dev/fd/3 $B && echo the old file is whole
+           grep -c . $R/etc/binfmt.d/zz-binfmtctl.conf; wc -l <$R/usr/local/lib/binfmtctl/manifest
+           p --remove 2>/dev/null; files; ls $R/usr/local/lib"#
+    ))
+    .ok();
+    assert_eq!(
+        ran.stdout,
+        "persisting: arm64 OK (/usr/local/lib/binfmtctl/qemu-aarch64)\n\
+         persisting: amd64 OK (this machine's own architecture, which is never registered)\n\
+         systemd-binfmt registers these at the next boot, and at each of its restarts\n\
+         the old file is whole\n3\n4\n./etc/binfmt.d/mine.conf\n"
+    );
+}
+
+#[test]
+fn what_the_user_changed_since_stays() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           p --install arm64 2>/dev/null; echo '# mine' >>$R/etc/binfmt.d/zz-binfmtctl.conf
+           p --remove 2>&1 | grep -v removed | sed "s,$R,,"; files; p --remove 2>&1"#
+    ))
+    .ok();
+    assert_eq!(
+        ran.stdout,
+        "warning: /etc/binfmt.d/zz-binfmtctl.conf was changed since and is left\n\
+         registrations of the running system stay: `binfmtctl --uninstall` removes those\n\
+         ./etc/binfmt.d/zz-binfmtctl.conf\nnothing was persisted there\n"
+    );
+}
+
+#[test]
+fn links_do_not_lead_out_of_the_root() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           mkdir $T/outside $R/inside; ln -s $T/outside $R/etc/binfmt.d; ln -s /inside $R/usr/local
+           p --install arm64 2>/dev/null || echo refused; ls $T/outside; ls $R/inside/lib/binfmtctl"#
+    ))
+    .ok();
+    assert_eq!(ran.stdout, "refused\nmanifest\nqemu-aarch64\nregister\n");
+}
+
+#[test]
+fn a_read_only_host_is_refused_with_a_way_out() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           mkdir $R/var; mount --bind $R $R; mount -o remount,bind,ro $R; mount -t tmpfs none $R/var
+           p --install arm64 || true; ls $R/var"#
+    ))
+    .ok();
+    assert_eq!(ran.stdout, "");
+    assert!(
+        ran.last_line().ends_with("/mnt/root/usr/local: Read-only file system"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr.contains("hint: an immutable host: choose a writable place with --lib-dir"),
+        "{}",
+        ran.stderr
+    );
+}
+
+/// Killed at many different moments: each file is whole, old or new, and `--remove` finds all.
+#[test]
+fn sigkill_at_any_step_leaves_whole_files() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           mkdir $T/e; cp $B $T/e/qemu-aarch64
+           new=$(p --install arm64 2>/dev/null; sha256sum <$R/usr/local/lib/binfmtctl/qemu-aarch64); old=$(sha256sum <$B)
+           for delay in 0.01 0.03 0.05 0.07 0.09 0.12 0.15 0.2 0.3; do
+             QEMU_BINARY_PATH=$T/e p --install arm64 >/dev/null 2>&1
+             p --install arm64 >/dev/null 2>&1 & pid=$!; sleep $delay; kill -9 $pid 2>/dev/null || true; wait $pid || true
+             now=$(sha256sum <$R/usr/local/lib/binfmtctl/qemu-aarch64)
+             [ "$now" = "$old" ] || [ "$now" = "$new" ] || echo torn
+             grep -c qemu-aarch64 $R/etc/binfmt.d/zz-binfmtctl.conf | grep -vx 1 || true
+           done
+           p --install arm64 2>/dev/null; p --remove >/dev/null 2>&1; files"#
+    ))
+    .ok();
+    assert_eq!(ran.stdout, "");
+}
+
+/// Debian's own systemd-binfmt, in a root of its own.
+#[test]
+fn systemd_binfmt_registers_what_was_persisted_and_drops_what_was_not() {
+    let root = guest_root("amd64", &["systemd"]);
+    let guests = guests(&["arm64"]);
+    let ran = in_namespace(&format!(
+        r#"root={root}; busybox={busybox}
+           mkdir -p $root/usr/local $root/etc/binfmt.d; mount -t tmpfs none $root/usr/local; mount -t tmpfs none $root/etc/binfmt.d
+           mount -t binfmt_misc none $M; mount --rbind /proc $root/proc
+           restart() {{ chroot $root /usr/lib/systemd/systemd-binfmt; }}
+           arm64() {{ chroot $busybox /bin/busybox uname -m; }}
+
+           $B --install riscv64,arm64 >/dev/null 2>&1
+           restart; echo unpersisted: $(ls $M)
+
+           # A distribution's file for the same entry, which must not win.
+           sed 's,lib/binfmtctl/qemu,nonesuch/qemu,; s/:POCF/:/' >$root/etc/binfmt.d/qemu-aarch64.conf <<'END'
+:qemu-aarch64:M:0:\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/local/lib/binfmtctl/qemu-aarch64:POCF
+END
+           $B persist --root $root --install arm64 2>/dev/null
+           restart; restart; echo persisted: $(ls $M) $(grep flags $M/qemu-aarch64) $(arm64)
+           $B persist --root $root --remove 2>/dev/null; rm $root/etc/binfmt.d/*; restart; echo removed: $(ls $M)"#,
+        root = root.display(),
+        busybox = guests.join("arm64").display(),
+    ))
+    .ok();
+    assert_eq!(
+        ran.stdout,
+        "unpersisted: register status\n\
+         persisted: qemu-aarch64 register status flags: POCF aarch64\n\
+         removed: register status\n",
+        "{}",
+        ran.stderr
+    );
+}
+
+/// `hold` puts back what systemd-binfmt drops.
+#[test]
+fn hold_survives_a_systemd_binfmt_restart() {
+    let root = guest_root("amd64", &["systemd"]);
+    let ran = in_namespace(&format!(
+        r#"root={root}
+           mount -t binfmt_misc none $M; mount --rbind /proc $root/proc
+           $B hold --install arm64 --ready-file $T/ready 2>$T/log & pid=$!
+           for i in $(seq 100); do [ ! -e $T/ready ] || break; sleep 0.1; done
+           chroot $root /usr/lib/systemd/systemd-binfmt; echo $(ls $M)
+           for i in $(seq 100); do [ ! -e $M/qemu-aarch64 ] || break; sleep 0.1; done; echo $(ls $M)
+           kill $pid; wait $pid"#,
+        root = root.display(),
+    ))
+    .ok();
+    assert_eq!(ran.stdout, "register status\nqemu-aarch64 register status\n", "{}", ran.stderr);
+}
+
+/// Where nothing reads binfmt.d, a service of ours does.
+#[test]
+fn other_boots_get_a_service_that_registers_the_same() {
+    let guests = guests(&["arm64"]);
+    let ran = in_namespace(&format!(
+        r#"R=$T/root; p() {{ $B persist --root $R "$@" 2>&1 | tail -1; }}
+           start() {{ mkdir -p /usr/local/lib /etc/binfmt.d 2>/dev/null || true
+                     mount -t tmpfs none /usr/local; mkdir -p /usr/local/lib; mount --rbind $R/usr/local /usr/local
+                     mount --rbind $R/etc /etc; sh /usr/local/lib/binfmtctl/register; }}
+           mkdir -p $R/sbin; p --install arm64; p --remove
+           touch $R/sbin/openrc-run; p --install arm64; ls $R/etc/init.d $R/etc/runlevels/boot; p --remove; find $R/etc -type f -o -type l
+           rm $R/sbin/openrc-run; mkdir -p $R/usr/lib/systemd; touch $R/usr/lib/systemd/systemd; p --install arm64
+           readlink -f $R/etc/systemd/system/sysinit.target.wants/binfmtctl.service | sed "s,$R,,"
+           start; start; ls $M; chroot {}/arm64 /bin/busybox uname -m"#,
+        guests.display()
+    ))
+    .ok();
+    assert_eq!(
+        ran.stdout,
+        "note: found neither systemd nor OpenRC there: let its boot run `sh /usr/local/lib/binfmtctl/register`\n\
+         registrations of the running system stay: `binfmtctl --uninstall` removes those\n\
+         the service binfmtctl registers these at the next boot\n\
+         /mnt/root/etc/init.d:\nbinfmtctl\n\n/mnt/root/etc/runlevels/boot:\nbinfmtctl\n\
+         registrations of the running system stay: `binfmtctl --uninstall` removes those\n\
+         the service binfmtctl registers these at the next boot\n\
+         /etc/systemd/system/binfmtctl.service\n\
+         qemu-aarch64\nregister\nstatus\naarch64\n",
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_root_that_is_none_is_refused() {
+    assert!(!Path::new("/nonesuch").exists());
+    let ran = in_namespace("$B persist --root /nonesuch || echo $?").ok();
+    assert_eq!(ran.stdout, "1\n");
+    assert_eq!(ran.last_line(), "error: cannot read /nonesuch: No such file or directory");
+}
