@@ -159,10 +159,13 @@ fn register_all(
         Err(Error::system(Op::Anchor, "a private mount namespace", Errno::EPERM))
     };
     let stored = match trees {
-        Err(error) if matches!(error.errno(), Some(Errno::EPERM | Errno::EACCES)) => {
+        Err(error) => {
+            if state.sys_admin == Ok(true) {
+                note(&format!("note: no mounts of our own: {error}; using memory files"));
+            }
             anchor::with_memory(root, emulators, wanted, work)
         }
-        other => other,
+        trees => trees,
     };
     match stored {
         Ok((results, kept)) => {

@@ -38,6 +38,10 @@ pub struct Cli {
     #[arg(long, value_enum, default_value_t, requires = "status")]
     pub format: Format,
 
+    /// With --status: fail unless all of these work, for scripts and readiness probes
+    #[arg(long, value_name = "LIST", requires = "status")]
+    pub require: Option<String>,
+
     /// Show what would be done, change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -92,6 +96,8 @@ pub enum Command {
     Hold(HoldArgs),
     /// Write emulators and registrations to disk, so that each boot registers them
     Persist(PersistArgs),
+    /// Find what is wrong: with this machine, or with one program that does not run
+    Doctor(DoctorArgs),
 }
 
 /// Options of `hold`.
@@ -136,6 +142,34 @@ pub struct PersistArgs {
     /// Leave out flag C, see --no-credentials of --install
     #[arg(long)]
     pub no_credentials: bool,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// A program that does not run, and its arguments; without it, the machine is looked at
+    #[arg(trailing_var_arg = true, value_name = "PROGRAM")]
+    pub program: Vec<String>,
+
+    /// Root that the program lives in: an unpacked image, a chroot
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+
+    /// Also run the program
+    #[arg(long, requires = "program")]
+    pub run: bool,
+
+    /// How the findings are written
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+
+    /// Tell the whole story of one check
+    #[arg(long, value_name = "ID", conflicts_with = "program")]
+    pub explain: Option<String>,
+
+    /// List all checks
+    #[arg(long, conflicts_with_all = ["program", "explain"])]
+    pub list: bool,
 }
 
 /// How a report is written.

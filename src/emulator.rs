@@ -14,7 +14,8 @@ use include_dir::{Dir, include_dir};
 use sha2::{Digest, Sha256};
 use xz2::bufread::XzDecoder;
 
-use crate::arch::{ARCHES, Arch, Class};
+use crate::arch::{ARCHES, Arch};
+use crate::elf::{self, Elf, Loader};
 use crate::entry::hex;
 use crate::error::{Error, Op};
 
@@ -287,7 +288,7 @@ fn list_dir(dir: &Path, prefix: &str) -> Result<Vec<Emulator>, Error> {
         };
         let size = file.metadata().map_err(|error| Error::system(Op::Read, &path, error))?.len();
         let mut start = Vec::new();
-        let read = (&file).take(4096).read_to_end(&mut start);
+        let read = (&file).take(elf::ENOUGH as u64).read_to_end(&mut start);
         read.map_err(|error| Error::system(Op::Read, &path, error))?;
         if let Some(wrong) = unfit(&start) {
             return Err(Error::UnfitEmulator { path: path.display().to_string(), wrong });
@@ -309,31 +310,16 @@ fn list_dir(dir: &Path, prefix: &str) -> Result<Vec<Emulator>, Error> {
 
 /// Why a program that starts with `start` cannot serve as an emulator in any container.
 pub fn unfit(start: &[u8]) -> Option<&'static str> {
-    /// Program header type of the dynamic loader's path.
-    const PT_INTERP: u64 = 3;
-    let Some(arch) = Arch::of_header(start) else {
-        return Some("it is not an ELF program");
-    };
-    if arch != own() {
-        return Some("it is built for another architecture than this machine's");
-    }
-    let number = |at: usize, len: usize| {
-        let bytes = start.get(at..at + len).unwrap_or_default();
-        let fold = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
-        match arch.data {
-            crate::arch::Data::Big => bytes.iter().fold(0, fold),
-            crate::arch::Data::Little => bytes.iter().rev().fold(0, fold),
+    match elf::File::parse(start) {
+        elf::File::Elf(elf) if elf.arch() != Some(own()) => {
+            Some("it is built for another architecture than this machine's")
         }
-    };
-    let (table, entry_size, count) = match arch.class {
-        Class::Elf64 => (number(32, 8), number(54, 2), number(56, 2)),
-        Class::Elf32 => (number(28, 4), number(42, 2), number(44, 2)),
-    };
-    let interp = (0..count).any(|i| {
-        let at = table.saturating_add(i * entry_size);
-        usize::try_from(at).is_ok_and(|at| at < start.len() && number(at, 4) == PT_INTERP)
-    });
-    interp.then_some("it is dynamically linked and would not find its libraries in containers")
+        elf::File::Elf(Elf { loader: Loader::None, .. }) => None,
+        elf::File::Elf(_) => {
+            Some("it is dynamically linked and would not find its libraries in containers")
+        }
+        _ => Some("it is not an ELF program"),
+    }
 }
 
 /// The architecture that this very program was built for, which therefore runs natively.
@@ -384,7 +370,7 @@ mod tests {
         assert!(unfit(&Arch::by_target("s390x").unwrap().probe()).is_some());
         let mut own_program = own().probe();
         assert_eq!(unfit(&own_program), None);
-        let header = if own().class == Class::Elf64 { 64 } else { 52 };
+        let header = if own().class == crate::arch::Class::Elf64 { 64 } else { 52 };
         own_program[header] = 3; // its only program header becomes PT_INTERP
         assert!(unfit(&own_program).unwrap().contains("dynamically"));
     }

@@ -128,6 +128,12 @@ pub enum Error {
         "the registrations did not last: the kernel drops them with the last binfmt_misc mount"
     )]
     DidNotLast,
+    /// Platforms that were required and do not work.
+    #[error("not available: {0}")]
+    Missing(String),
+    /// The doctor found something to repair.
+    #[error("findings that need repair: {0}")]
+    Unhealthy(usize),
     /// A value that a command does not take.
     #[error("{0}")]
     Usage(String),
@@ -177,6 +183,10 @@ impl Error {
             Self::UnfitEmulator { .. } => "use statically linked emulators built for this machine",
             Self::DamagedEmulator { .. } => "the binary or image is damaged: fetch it again",
             Self::Host { hint, .. } => hint,
+            Self::Missing(names) => {
+                return Some(format!("binfmtctl --install {}", names.replace(", ", ",")));
+            }
+            Self::Unhealthy(_) => "`binfmtctl doctor --explain ID` tells more",
             Self::DidNotLast => {
                 "give the container the host's mount: -v /proc/sys/fs/binfmt_misc:/binfmt_misc, with --mount /binfmt_misc; or keep `binfmtctl hold` running"
             }

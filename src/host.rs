@@ -17,6 +17,7 @@ use crate::arch::Arch;
 use crate::entry::Entry;
 use crate::error::{Error, Op};
 use crate::probe::Probes;
+use crate::surroundings::Surroundings;
 
 /// Where binfmt_misc is mounted by everybody's convention.
 pub const MOUNT_POINT: &str = "/proc/sys/fs/binfmt_misc";
@@ -55,7 +56,8 @@ impl Root {
         self.base.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    fn proc(&self, path: &str) -> PathBuf {
+    /// Path of something below /proc.
+    pub fn process(&self, path: &str) -> PathBuf {
         self.path("/proc").join(path)
     }
 
@@ -66,7 +68,7 @@ impl Root {
 
     /// The link to our own program.
     pub fn own_program(&self) -> PathBuf {
-        self.proc("self/exe")
+        self.process("self/exe")
     }
 
     /// Path through which an open file can be opened again.
@@ -211,6 +213,8 @@ pub struct State {
     pub instance: Fact<Instance>,
     /// Which test programs ran just now; empty before the first probe.
     pub probes: Probes,
+    /// What else decides; looked at only for `doctor`.
+    pub surroundings: Option<Surroundings>,
 }
 
 /// What serves an architecture's programs.
@@ -253,8 +257,8 @@ pub fn observe(root: &Root) -> State {
 
 /// As [`observe`], but reads the entries through another mount, see [`look`].
 pub fn observe_instance(root: &Root, instance: &Path) -> State {
-    let release = read(&root.proc("sys/kernel/osrelease"));
-    let status = parse::<Status>(&root.proc("self/status"));
+    let release = read(&root.process("sys/kernel/osrelease"));
+    let status = parse::<Status>(&root.process("self/status"));
     let mount = observe_mount(root);
     State {
         kernel: release.as_ref().map_err(Clone::clone).and_then(|release| {
@@ -262,7 +266,7 @@ pub fn observe_instance(root: &Root, instance: &Path) -> State {
                 .map_err(|error| format!("{error} in '{}'", release.trim()))
         }),
         config: observe_config(root, release.as_deref().unwrap_or_default().trim()),
-        filesystem: read(&root.proc("filesystems")).map(|text| {
+        filesystem: read(&root.process("filesystems")).map(|text| {
             text.lines().any(|line| line.split_whitespace().last() == Some("binfmt_misc"))
         }),
         module: read(
@@ -288,6 +292,7 @@ pub fn observe_instance(root: &Root, instance: &Path) -> State {
         },
         mount,
         probes: Probes::default(),
+        surroundings: None,
     }
 }
 
@@ -300,10 +305,10 @@ fn parse<T: FromRead>(path: &Path) -> Fact<T> {
 }
 
 fn observe_user_namespace(root: &Root) -> Fact<UserNamespace> {
-    let map = read(&root.proc("self/uid_map"))?;
+    let map = read(&root.process("self/uid_map"))?;
     let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
     // A nested namespace may map everything too; its inode tells. A fake root has no inode.
-    let inode = fs::read_link(root.proc("self/ns/user")).ok();
+    let inode = fs::read_link(root.process("self/ns/user")).ok();
     let inode = inode
         .as_deref()
         .and_then(Path::to_str)
@@ -317,7 +322,7 @@ fn observe_user_namespace(root: &Root) -> Fact<UserNamespace> {
 
 /// What mountinfo says: unlike `stat`, it does not trigger an automount and knows read-only.
 fn observe_mount(root: &Root) -> Fact<Mount> {
-    let mounts = parse::<MountInfos>(&root.proc("self/mountinfo"))?;
+    let mounts = parse::<MountInfos>(&root.process("self/mountinfo"))?;
     let top = visible_mount(&mounts.0, root.mount_point());
     Ok(match top {
         None => Mount::None,
@@ -357,7 +362,7 @@ fn visible_mount<'a>(mounts: &'a [MountInfo], path: &Path) -> Option<&'a MountIn
 }
 
 fn observe_config(root: &Root, release: &str) -> Fact<Config> {
-    let from_proc = fs::File::open(root.proc("config.gz"))
+    let from_proc = fs::File::open(root.process("config.gz"))
         .map_err(procfs::ProcError::from)
         .and_then(|file| KernelConfig::from_read(GzDecoder::new(file)));
     let config = from_proc.or_else(|_| {
@@ -397,7 +402,7 @@ pub fn isolate_as_user(root: &Root) -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
     let write = |file: &str, text: &str| {
         io::Write::write_all(
-            &mut fs::File::options().write(true).open(root.proc(file))?,
+            &mut fs::File::options().write(true).open(root.process(file))?,
             text.as_bytes(),
         )
     };

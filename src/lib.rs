@@ -6,12 +6,14 @@
 pub mod cli;
 
 pub mod arch;
+pub mod elf;
 pub mod entry;
 pub mod platform;
 
 pub mod emulator;
 pub mod host;
 pub mod probe;
+pub mod surroundings;
 
 pub mod check;
 pub mod plan;
@@ -22,21 +24,23 @@ mod hold;
 mod persist;
 pub mod tree;
 
+pub mod doctor;
 pub mod report;
 
 pub mod error;
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use apply::StepResult;
 use arch::{ARCHES, Arch};
 use cli::{Cli, Command, Format};
 use emulator::Emulators;
 use entry::Flags;
-use error::{Error, Op};
+use error::Error;
 use host::{Root, State, look, observe, observe_instance};
 use plan::{Action, Options};
-use report::{Report, Summary, json};
+use platform::Platform;
+use report::{Report, Summary, Terminal, json, written};
 
 /// The notice, our own licence, and those of the emulators.
 const LICENSES: [&str; 4] = [
@@ -46,13 +50,14 @@ const LICENSES: [&str; 4] = [
     include_str!("../licenses/LGPL-2.1.txt"),
 ];
 
-/// Does what was asked for. The report goes to `out`, the log to `log`.
+/// Does what was asked for. The report goes to `out`, which `terminal` describes, the log to `log`.
 ///
 /// # Errors
 /// The one thing to tell the user last; the process's exit code follows from it.
 pub fn run(
     request: &Cli,
     root: &Root,
+    terminal: Terminal,
     out: &mut dyn Write,
     log: &mut dyn Write,
 ) -> Result<(), Error> {
@@ -64,10 +69,12 @@ pub fn run(
     if request.version {
         return version(&emulators, out);
     }
-    let mut session = Session { request, root, emulators, out, log, last_log: String::new() };
+    let mut session =
+        Session { request, root, emulators, terminal, out, log, last_log: String::new() };
     match &request.command {
         Some(Command::Hold(args)) => return session.hold(args),
         Some(Command::Persist(args)) => return session.persist(args),
+        Some(Command::Doctor(args)) => return session.doctor(args),
         None => {}
     }
     match (&request.install, &request.uninstall) {
@@ -82,6 +89,7 @@ struct Session<'a> {
     request: &'a Cli,
     root: &'a Root,
     emulators: Emulators,
+    terminal: Terminal,
     out: &'a mut dyn Write,
     log: &'a mut dyn Write,
     /// What `log_once` said last.
@@ -104,11 +112,6 @@ fn version(emulators: &Emulators, out: &mut dyn Write) -> Result<(), Error> {
         },
     );
     written(out.write_all(text.as_bytes()))
-}
-
-/// A reader that has gone away is an error like any other, and no panic.
-fn written(result: io::Result<()>) -> Result<(), Error> {
-    result.map_err(|error| Error::system(Op::Write, "standard output", error))
 }
 
 impl Session<'_> {
@@ -139,15 +142,25 @@ impl Session<'_> {
     }
 
     fn status(&mut self) -> Result<(), Error> {
+        let unknown = |name: &&str| Error::UnknownArch(Error::shorten(name));
+        let required = match &self.request.require {
+            Some(list) => plan::items(list)?
+                .iter()
+                .map(|name| Platform::parse(name).ok_or_else(|| unknown(name)))
+                .collect::<Result<Vec<_>, _>>()?,
+            None => Vec::new(),
+        };
         let state = self.observe_all()?;
         if !self.request.status {
             return written(json(&Summary::new(&state), self.out));
         }
-        let report = Report::new(&state, &self.emulators, check::check(&state));
+        let report = Report::new(&state, &self.emulators, check::check_host(&state));
         written(match self.request.format {
             Format::Json => json(&report, self.out),
-            Format::Table => self.out.write_all(report.table().as_bytes()),
-        })
+            Format::Table => self.out.write_all(report.table(self.terminal).as_bytes()),
+        })?;
+        let missing: Vec<_> = report.missing(&required).iter().map(ToString::to_string).collect();
+        if missing.is_empty() { Ok(()) } else { Err(Error::Missing(missing.join(", "))) }
     }
 
     fn options(&self) -> Result<Options, Error> {
@@ -253,7 +266,7 @@ impl Session<'_> {
         let arches = requested.iter().filter_map(|item| item.as_ref().ok().copied());
         state.probes = probe::probe(self.root, arches, self.identify())?;
         let steps = plan::install(requested, options, &self.emulators, &state)?;
-        for finding in check::check(&state) {
+        for finding in check::check_host(&state) {
             self.verbose(&format!("{}: {}", finding.id, finding.what));
         }
         steps.iter().for_each(|step| self.verbose(&format!("plan: {step}")));

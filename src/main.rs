@@ -8,6 +8,7 @@ use binfmtctl::cli::Cli;
 use binfmtctl::error::Error;
 use binfmtctl::host::{MOUNT_POINT, Root};
 use binfmtctl::probe;
+use binfmtctl::report::Terminal;
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
@@ -25,7 +26,13 @@ fn main() -> ExitCode {
         }
     };
     let root = Root::new(Path::new("/"), &request.mount);
-    finish(binfmtctl::run(&request, &root, &mut io::stdout().lock(), &mut io::stderr().lock()))
+    finish(binfmtctl::run(
+        &request,
+        &root,
+        Terminal::of_stdout(),
+        &mut io::stdout().lock(),
+        &mut io::stderr().lock(),
+    ))
 }
 
 /// Prints an error, the advice before it: callers such as setup-qemu-action show the last line.

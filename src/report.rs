@@ -7,13 +7,16 @@ use std::io;
 
 use serde::Serialize;
 use tabled::builder::Builder;
-use tabled::settings::Style;
+use tabled::settings::peaker::Priority;
+use tabled::settings::{Style, Width};
 
 use crate::arch::{ARCHES, Arch};
 use crate::check::{Finding, Level};
 use crate::emulator::{Emulators, own};
+use crate::error::{Error, Op};
 use crate::host::{Server, State};
 use crate::plan::dead;
+use crate::platform::Platform;
 
 /// What existing scripts read; `docker/setup-qemu-action` parses it.
 #[derive(Debug, Serialize)]
@@ -135,6 +138,14 @@ fn platform_report(arch: &Arch, state: &State, emulators: &Emulators) -> Platfor
     }
 }
 
+/// A reader that has gone away is an error like any other, and no panic.
+///
+/// # Errors
+/// The given one, in words.
+pub fn written(result: io::Result<()>) -> Result<(), Error> {
+    result.map_err(|error| Error::system(Op::Write, "standard output", error))
+}
+
 /// JSON with two spaces' indent and a line end.
 ///
 /// # Errors
@@ -147,55 +158,102 @@ pub fn json(report: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> 
 /// Platforms that people build images for; the table shows the others only where there is news.
 const COMMON: usize = 11;
 
+/// Where a report for people goes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terminal {
+    /// Its width in characters; `None` where it is no terminal and lines may have any length.
+    pub width: Option<usize>,
+    /// Whether colours are wanted.
+    pub colour: bool,
+}
+
+impl Terminal {
+    /// Standard output, as it is now: colours only on a terminal, and never with `NO_COLOR`.
+    pub fn of_stdout() -> Self {
+        let stdout = std::io::stdout();
+        if !io::IsTerminal::is_terminal(&stdout) {
+            return Self::default();
+        }
+        let width =
+            rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { width: width.filter(|width| *width >= 40), colour: !no_colour }
+    }
+
+    /// `text` in green, yellow or red, by how good the news is.
+    pub fn paint(self, level: Level, text: &str) -> String {
+        let colour = match level {
+            Level::Ok => 32,
+            Level::Unknown => 36,
+            Level::Warning => 33,
+            Level::Failure => 31,
+        };
+        if self.colour { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
 impl Report {
     /// The table, then a line for each finding.
-    pub fn table(&self) -> String {
+    pub fn table(&self, terminal: Terminal) -> String {
         let mut table = Builder::default();
         table.push_record(["PLATFORM", "AVAILABLE", "BY", "FLAGS", "QEMU", "WHY NOT"]);
-        let (mut quiet, mut failed) = (Vec::new(), 0);
+        let mut quiet = Vec::new();
         for (position, platform) in self.platforms.iter().enumerate() {
             if !platform.available && platform.by.is_none() && position >= COMMON {
                 quiet.extend(platform.installable.then(|| platform.platforms[0].as_str()));
                 continue;
             }
-            failed += usize::from(!platform.available);
+            let available = if platform.available {
+                terminal.paint(Level::Ok, "yes")
+            } else if platform.by.is_some() {
+                terminal.paint(Level::Failure, "no")
+            } else {
+                "no".to_owned()
+            };
+            let qemu = match (&platform.qemu, platform.ours) {
+                (Some(version), true) => format!("{version}, ours"),
+                (Some(version), false) => version.clone(),
+                (None, _) => "-".to_owned(),
+            };
             table.push_record([
-                brief(&platform.platforms).as_str(),
-                if platform.available { "yes" } else { "no" },
-                platform.by.as_deref().unwrap_or("-"),
-                platform.flags.as_deref().unwrap_or("-"),
-                &match (&platform.qemu, platform.ours) {
-                    (Some(version), true) => format!("{version}, ours"),
-                    (Some(version), false) => version.clone(),
-                    (None, _) => "-".to_owned(),
-                },
-                platform.reason.as_deref().unwrap_or(""),
+                brief(&platform.platforms),
+                available,
+                platform.by.clone().unwrap_or("-".to_owned()),
+                platform.flags.clone().unwrap_or("-".to_owned()),
+                qemu,
+                platform.reason.clone().unwrap_or_default(),
             ]);
         }
         let mut table = table.build();
         table.with(Style::blank());
+        if let Some(width) = terminal.width {
+            table.with(Width::wrap(width).priority(Priority::max(false)).keep_words(true));
+        }
         let mut text: String =
             table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect();
         if !quiet.is_empty() {
             let _ = writeln!(text, "\nnot installed, but could be: {}", quiet.join(" "));
         }
-        if failed == 0 && self.findings.is_empty() {
-            return text;
-        }
         text.push('\n');
-        for finding in &self.findings {
-            let level = match finding.level {
-                Level::Ok => "ok",
-                Level::Unknown => "unknown",
-                Level::Warning => "warning",
-                Level::Failure => "failure",
-            };
-            let _ = writeln!(text, " {level:<8} {}", finding.what);
-            if !finding.repair.is_empty() {
-                let _ = writeln!(text, "          repair: {}", finding.repair);
+        for Finding { level, what, repair, .. } in &self.findings {
+            let _ = writeln!(
+                text,
+                " {} {what}",
+                terminal.paint(*level, &format!("{:<8}", level.as_str()))
+            );
+            if !repair.is_empty() {
+                let _ = writeln!(text, "          repair: {repair}");
             }
         }
         text
+    }
+
+    /// Which of the platforms a user requires are not there.
+    pub fn missing<'a>(&self, required: &'a [Platform]) -> Vec<&'a Platform> {
+        let listed = |platform: &&Platform| {
+            platform.listed_as().iter().all(|name| self.summary.supported.contains(name))
+        };
+        required.iter().filter(|platform| !listed(platform)).collect()
     }
 }
 

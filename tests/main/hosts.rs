@@ -10,14 +10,19 @@ use std::fs;
 use std::path::Path;
 
 use binfmtctl::arch::{ARCHES, Arch};
-use binfmtctl::check::{check, obstacle};
+use binfmtctl::check::{check_host, obstacle};
 use binfmtctl::emulator::{Emulators, own};
 use binfmtctl::host::{MOUNT_POINT, Root, State, observe};
 use binfmtctl::plan::{self, Options};
 use binfmtctl::probe::{Outcome, Probe, Probes};
-use binfmtctl::report::{Report, Summary, json};
+use binfmtctl::report::{Report, Summary, Terminal, json};
 
-fn copy(from: &Path, to: &Path) {
+/// The directory of situations.
+pub(crate) fn hosts() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts")
+}
+
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for file in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(file.file_name());
@@ -29,7 +34,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn probes(text: &str) -> Probes {
+pub(crate) fn probes(text: &str) -> Probes {
     let given: BTreeMap<String, serde_json::Value> = serde_json::from_str(text).unwrap();
     let probe = |arch: &Arch| {
         let given = given.get(arch.target);
@@ -64,7 +69,7 @@ fn describe(root: &Root, state: &State) -> String {
     json(&Summary::new(state), &mut summary).unwrap();
     text.push_str(&String::from_utf8(summary).unwrap());
     text.push('\n');
-    text.push_str(&Report::new(state, &emulators, check(state)).table());
+    text.push_str(&Report::new(state, &emulators, check_host(state)).table(Terminal::default()));
     for (title, options) in [
         ("plan", Options::default()),
         ("plan to replace", Options { replace: true, ..Options::default() }),
@@ -96,7 +101,7 @@ fn describe(root: &Root, state: &State) -> String {
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "the expectations are those of an x86-64 host")]
 fn every_situation_is_described_as_expected() {
-    let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts");
+    let hosts = hosts();
     let mut wrong = Vec::new();
     let mut cases = 0;
     for case in fs::read_dir(&hosts).unwrap().map(Result::unwrap) {

@@ -12,8 +12,10 @@ mod support;
 
 mod bad_input;
 mod container;
+mod doctor;
 mod hold;
 mod hosts;
 mod kernel;
 mod lasting;
+mod parsers;
 mod persist;

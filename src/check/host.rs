@@ -1,0 +1,233 @@
+//! The kernel's side: is there a binfmt_misc, can it be reached, and does it take registrations.
+
+use super::{Check, Result, failure, ok, unknown, warning};
+use crate::host::{Config, Mount, State, UserNamespace};
+
+const PRIVILEGED: &str = "docker run --rm --privileged IMAGE --install all";
+const BIND: &str = "docker run --rm -v /proc/sys/fs/binfmt_misc:/binfmt_misc IMAGE --mount /binfmt_misc --install all";
+
+/// In the order in which one depends on the other.
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "kernel-version",
+        about: "the kernel knows flag F",
+        story: "Flag F opens the emulator when it is registered, not when a program starts, so that containers \
+            need no emulator of their own. Linux has it since 4.8; before that, registering with F gives \
+            \"invalid argument\".",
+        blocks_install: true,
+        run: kernel_version,
+    },
+    Check {
+        id: "kernel-support",
+        about: "the kernel has binfmt_misc",
+        story: "Without CONFIG_BINFMT_MISC, or while its module is not loaded, mounting binfmt_misc gives \"no such \
+            device\". A container cannot load modules from its own files; mounting asks the host's kernel to load \
+            it, which works where modprobe and the module are installed.",
+        blocks_install: true,
+        run: kernel_support,
+    },
+    Check {
+        id: "user-namespace",
+        about: "whose binfmt_misc this is",
+        story: "Since Linux 6.7 each user namespace may have a binfmt_misc of its own, and programs are run by that \
+            of the nearest namespace around them that has one. What is registered in a rootless container's \
+            namespace is for it alone. Before 6.7 there is only the host's.",
+        blocks_install: true,
+        run: user_namespace,
+    },
+    Check {
+        id: "private-instance",
+        about: "this user namespace is not cut off from the host's entries",
+        story: "A user namespace that mounted binfmt_misc once has its own for its whole life, also after \
+            unmounting, and no longer sees the host's. One careless install in rootless podman or Docker is \
+            enough; then foreign programs run for root, but not in rootless containers, until that namespace ends.",
+        blocks_install: false,
+        run: private_instance,
+    },
+    Check {
+        id: "privileges",
+        about: "we may mount and register",
+        story: "Registering takes uid 0 of the user namespace that owns the binfmt_misc, and a writable mount of it; \
+            mounting takes CAP_SYS_ADMIN, which containers have only with --privileged. Looking takes nothing.",
+        blocks_install: false,
+        run: privileges,
+    },
+    Check {
+        id: "mounted",
+        about: "binfmt_misc is mounted",
+        story: "Entries are made through a mount of binfmt_misc. Programs are run by its entries whether or not it \
+            is mounted where you look, but since Linux 6.7 all entries go with the last mount.",
+        blocks_install: true,
+        run: mounted,
+    },
+    Check {
+        id: "automount",
+        about: "systemd's automount has been triggered",
+        story: "systemd mounts binfmt_misc when somebody on the host first looks at it. A container does not trigger \
+            that, so what it registers goes with its own mount unless it is anchored. `ls` on the host triggers it.",
+        blocks_install: false,
+        run: automount,
+    },
+    Check {
+        id: "writable",
+        about: "binfmt_misc is mounted writable",
+        story: "Containers without --privileged see /proc/sys read-only: registering gives \"read-only file system\".",
+        blocks_install: true,
+        run: writable,
+    },
+    Check {
+        id: "enabled",
+        about: "binfmt_misc is switched on as a whole",
+        story: "Writing 0 to its file `status` switches all entries off, while each still reads `enabled`. Every \
+            foreign program then gets \"exec format error\".",
+        blocks_install: true,
+        run: enabled,
+    },
+];
+
+fn kernel_version(state: &State) -> Vec<Result> {
+    match &state.kernel {
+        Err(why) => unknown(format!("kernel version unknown: {why}")),
+        Ok(v) if (v.major, v.minor) < (4, 8) => failure(
+            format!(
+                "kernel {}.{}.{} is too old: flag F, without which containers find no emulator, needs 4.8",
+                v.major, v.minor, v.patch
+            ),
+            "foreign programs in containers",
+            "update the kernel",
+        ),
+        Ok(v) => ok(format!("kernel {}.{}.{} knows flag F", v.major, v.minor, v.patch)),
+    }
+}
+
+fn kernel_support(state: &State) -> Vec<Result> {
+    let seen = matches!(state.mount, Ok(Mount::Binfmt { .. }));
+    let all = "all emulation";
+    match (&state.filesystem, &state.config, &state.module) {
+        _ if seen => ok("the kernel has binfmt_misc"),
+        (Ok(true), ..) => ok("the kernel has binfmt_misc"),
+        (_, Ok(Config::Absent), _) => failure(
+            "this kernel was built without binfmt_misc (CONFIG_BINFMT_MISC is not set)",
+            all,
+            "use a kernel with CONFIG_BINFMT_MISC=y or =m",
+        ),
+        (Ok(false), _, Ok(true)) => warning(
+            "the module binfmt_misc is not loaded; mounting loads it where that is allowed",
+            all,
+            "modprobe binfmt_misc",
+        ),
+        (Ok(false), Ok(Config::Module), _) | (Ok(false), Err(_), _) => warning(
+            "the kernel does not know binfmt_misc yet: its module is not loaded, or there is none",
+            all,
+            "run `modprobe binfmt_misc` on the host",
+        ),
+        (Ok(false), Ok(Config::BuiltIn), _) => {
+            unknown("the kernel's configuration has binfmt_misc, its list of file systems has not")
+        }
+        (Err(why), ..) => unknown(format!("whether the kernel has binfmt_misc is unknown: {why}")),
+    }
+}
+
+fn user_namespace(state: &State) -> Vec<Result> {
+    match &state.user_namespace {
+        Err(why) => unknown(format!("user namespace unknown: {why}")),
+        Ok(UserNamespace::Initial) => {
+            ok("the host's own user namespace: registrations are for the whole machine")
+        }
+        Ok(UserNamespace::Nested) => match state.version() {
+            Some(v) if (v.major, v.minor) < (6, 7) => failure(
+                "inside a user namespace, which cannot have a binfmt_misc of its own before Linux 6.7",
+                "installing from here",
+                "run as root on the host, outside rootless containers",
+            ),
+            _ => ok(
+                "a nested user namespace: registrations are for it and those below it, not for the whole machine",
+            ),
+        },
+    }
+}
+
+fn private_instance(state: &State) -> Vec<Result> {
+    match (&state.user_namespace, &state.instance) {
+        (Ok(UserNamespace::Nested), Ok(instance)) if instance.entries.is_empty() => warning(
+            "this user namespace has a binfmt_misc of its own, and that is empty",
+            "foreign programs here, whatever is registered on the host",
+            "binfmtctl --install all, or end the namespace: `podman system migrate`, or restart the rootless engine",
+        ),
+        (Err(why), _) => unknown(format!("user namespace unknown: {why}")),
+        _ => ok("not cut off from anybody's entries"),
+    }
+}
+
+fn privileges(state: &State) -> Vec<Result> {
+    let install = "installing from here";
+    match (&state.root, &state.sys_admin) {
+        (Ok(true), Ok(true)) => ok("root with CAP_SYS_ADMIN: may mount and register"),
+        (Ok(true), Ok(false)) => ok(
+            "root without CAP_SYS_ADMIN: may register where binfmt_misc is mounted already, but not mount it",
+        ),
+        (Ok(false), _) => ok("not root: can look, but not register"),
+        (Err(why), _) | (_, Err(why)) => {
+            unknown(format!("privileges unknown: {why}; {install} may fail"))
+        }
+    }
+}
+
+fn mounted(state: &State) -> Vec<Result> {
+    match (&state.mount, &state.sys_admin) {
+        (Ok(Mount::Binfmt { .. }), _) => ok("binfmt_misc is mounted"),
+        (Ok(Mount::None | Mount::Other(_)), Ok(false)) => failure(
+            "binfmt_misc is not mounted here, and mounting it needs CAP_SYS_ADMIN",
+            "installing from here; entries cannot be seen",
+            format!("{PRIVILEGED}; or, where the host has it mounted: {BIND}"),
+        ),
+        (Ok(Mount::None), _) => warning(
+            "binfmt_misc is not mounted here",
+            "entries made elsewhere cannot be seen or changed",
+            "binfmtctl --install all, which mounts it",
+        ),
+        (Ok(Mount::Autofs), _) => ok("binfmt_misc is mounted as soon as the host looks at it"),
+        (Ok(Mount::Other(fs)), _) => warning(
+            format!("{fs} is mounted at the mount point, not binfmt_misc"),
+            "entries made elsewhere cannot be seen or changed",
+            "binfmtctl --install all, which mounts it on top",
+        ),
+        (Err(why), _) => unknown(format!("mounts unknown: {why}")),
+    }
+}
+
+fn automount(state: &State) -> Vec<Result> {
+    match &state.mount {
+        Ok(Mount::Autofs) => warning(
+            "systemd's automount of binfmt_misc has not been triggered",
+            "nothing holds what other tools' containers register",
+            "ls /proc/sys/fs/binfmt_misc",
+        ),
+        Ok(_) => ok("no automount waits to be triggered"),
+        Err(why) => unknown(format!("mounts unknown: {why}")),
+    }
+}
+
+fn writable(state: &State) -> Vec<Result> {
+    match &state.mount {
+        Ok(Mount::Binfmt { writable: false }) => failure(
+            "binfmt_misc is mounted read-only here",
+            "installing and uninstalling from here",
+            PRIVILEGED,
+        ),
+        Ok(Mount::Binfmt { writable: true }) => ok("binfmt_misc is mounted writable"),
+        _ => unknown("whether binfmt_misc can be written is not known until it is mounted"),
+    }
+}
+
+fn enabled(state: &State) -> Vec<Result> {
+    match &state.instance {
+        Ok(instance) if instance.enabled => ok("binfmt_misc is enabled"),
+        Ok(_) => failure(
+            "binfmt_misc is disabled as a whole: no entry takes effect",
+            "every foreign program: exec format error",
+            "echo 1 > /proc/sys/fs/binfmt_misc/status",
+        ),
+        Err(why) => unknown(format!("entries cannot be seen: {why}")),
+    }
+}

@@ -1,0 +1,186 @@
+//! What else on the machine has a say: what will undo an install, and what keeps programs from running.
+
+use super::{Check, Level, Result, ok, unknown, warning};
+use crate::host::State;
+use crate::surroundings::Surroundings;
+
+/// In the order of how soon each takes effect.
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "security-module",
+        about: "no security module is known to stand in the way",
+        story: "Under SELinux a container may execute an emulator only if its file's label allows it; \
+            \"container_file_t\" with another container's categories makes programs end silently or with signal 11. \
+            binfmtctl gives its emulators the label of its own program. AppArmor profiles may deny mounting.",
+        blocks_install: false,
+        run: security_module,
+    },
+    Check {
+        id: "no-new-privs",
+        about: "setuid programs may gain rights here",
+        story: "A process with no_new_privs, or on a mount with nosuid, starts setuid programs without their owner's \
+            rights, emulated or not: sudo says \"effective uid is not 0\". Flag C cannot change that.",
+        blocks_install: false,
+        run: no_new_privs,
+    },
+    Check {
+        id: "lasting",
+        about: "the host holds binfmt_misc",
+        story: "Since Linux 6.7 (and 5.4.283, 5.10.225, 6.1.107) all entries go with the last mount of binfmt_misc. \
+            Where the host does not mount it, what a container registers vanishes with that container. binfmtctl \
+            anchors its own entries against that; other tools' go.",
+        blocks_install: false,
+        run: lasting,
+    },
+    Check {
+        id: "systemd-binfmt",
+        about: "systemd-binfmt knows every emulator's entry",
+        story: "`systemctl restart systemd-binfmt`, which package upgrades do too, removes every entry and registers \
+            what binfmt.d's files hold. What is in none of them is gone. `binfmtctl persist` writes such a file; \
+            `binfmtctl hold` puts back what vanishes.",
+        blocks_install: false,
+        run: systemd_binfmt,
+    },
+    Check {
+        id: "binfmt-support",
+        about: "Debian's binfmt-support is recent enough",
+        story: "binfmt-support before 2.1.7 registers without flag F, so that emulators are not found in containers.",
+        blocks_install: false,
+        run: binfmt_support,
+    },
+    Check {
+        id: "builder",
+        about: "builders see the platforms of now",
+        story: "buildkitd, and dockerd with it, looks for platforms when asked and only ever adds: a platform that was \
+            uninstalled stays in `docker buildx ls` until it restarts, and a build for it fails.",
+        blocks_install: false,
+        run: builder,
+    },
+    Check {
+        id: "virtual-host",
+        about: "which machine registrations are made on",
+        story: "Docker Desktop and WSL run containers in a virtual machine of their own. What is registered is registered \
+            there, and goes when it restarts.",
+        blocks_install: false,
+        run: virtual_host,
+    },
+];
+
+fn look(state: &State, check: impl FnOnce(&Surroundings) -> Vec<Result>) -> Vec<Result> {
+    state
+        .surroundings
+        .as_ref()
+        .map_or_else(|| unknown("the surroundings were not looked at"), check)
+}
+
+fn security_module(state: &State) -> Vec<Result> {
+    look(state, |around| match (&around.apparmor, around.selinux) {
+        (Some(profile), _) if state.sys_admin == Ok(true) => warning(
+            format!("AppArmor confines this process: {profile}"),
+            "mounting, and so installing from here, where the profile denies it",
+            "docker run --privileged, or --security-opt apparmor=unconfined",
+        ),
+        (_, true) => ok("SELinux enforces: emulators get the label of binfmtctl's own program"),
+        _ => ok("no security module confines this process"),
+    })
+}
+
+fn no_new_privs(state: &State) -> Vec<Result> {
+    look(state, |around| match &around.no_new_privs {
+        Ok(true) => warning(
+            "no_new_privs is set for this process and all it starts",
+            "sudo and other setuid programs started from here",
+            "start the container without --security-opt no-new-privileges",
+        ),
+        Ok(false) => ok("setuid programs may gain rights here"),
+        Err(why) => unknown(format!("whether setuid programs may gain rights is unknown: {why}")),
+    })
+}
+
+fn lasting(state: &State) -> Vec<Result> {
+    look(state, |around| match (&around.held_by_init, &state.version()) {
+        (Ok(true), _) => ok("the host holds binfmt_misc: entries stay"),
+        (_, Some(v)) if (v.major, v.minor) < (5, 4) => {
+            ok("this kernel keeps entries without a mount")
+        }
+        (Ok(false), _) => warning(
+            "the host itself does not have binfmt_misc mounted",
+            "what other tools register from a container, as soon as that ends; binfmtctl anchors its own",
+            "on the host: mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc",
+        ),
+        (Err(why), _) => unknown(format!("whether the host holds binfmt_misc is unknown: {why}")),
+    })
+}
+
+fn systemd_binfmt(state: &State) -> Vec<Result> {
+    look(state, |around| {
+        let Ok(instance) = &state.instance else { return unknown("entries cannot be seen") };
+        if around.systemd_binfmt != Ok(true) {
+            return ok("systemd-binfmt does not run here");
+        }
+        let lost: Vec<_> = instance
+            .entries
+            .iter()
+            .filter(|entry| entry.is_qemu() && !around.configured.contains(&entry.name))
+            .map(|entry| entry.name.as_str())
+            .collect();
+        if lost.is_empty() {
+            return ok("systemd-binfmt knows every emulator's entry");
+        }
+        warning(
+            format!("systemd-binfmt does not know {}", lost.join(", ")),
+            "these are gone after `systemctl restart systemd-binfmt`, which upgrades do, and after a reboot",
+            "binfmtctl persist --install all",
+        )
+    })
+}
+
+/// Whether a Debian version is before `2.1.7`, by its upstream numbers.
+fn before_2_1_7(version: &str) -> bool {
+    let upstream = version.split('-').next().unwrap_or_default();
+    let numbers: Vec<u32> = upstream.split('.').map_while(|number| number.parse().ok()).collect();
+    numbers < vec![2, 1, 7]
+}
+
+fn binfmt_support(state: &State) -> Vec<Result> {
+    look(state, |around| match &around.binfmt_support {
+        Some(version) if before_2_1_7(version) => warning(
+            format!("binfmt-support {version} registers without flag F"),
+            "containers, once it has registered again",
+            "apt-get install binfmt-support, from a newer release; or apt-get remove binfmt-support",
+        ),
+        Some(version) => ok(format!("binfmt-support {version} is recent enough")),
+        None => ok("binfmt-support is not installed"),
+    })
+}
+
+fn builder(state: &State) -> Vec<Result> {
+    look(state, |around| match &around.builders {
+        Ok(builders) if builders.is_empty() => ok("no builder runs here"),
+        Ok(builders) => ok(format!(
+            "{} runs here: it only ever adds platforms until it is restarted",
+            builders.join(" and ")
+        )),
+        Err(why) => unknown(format!("whether a builder runs is unknown: {why}")),
+    })
+}
+
+fn virtual_host(state: &State) -> Vec<Result> {
+    look(state, |around| {
+        let release = around.release.as_deref().unwrap_or_default().to_lowercase();
+        let wsl = release.contains("microsoft");
+        let machine = if wsl {
+            "WSL's"
+        } else if release.contains("linuxkit") {
+            "Docker Desktop's"
+        } else {
+            return ok("not a known virtual machine of a desktop product");
+        };
+        vec![Result {
+            level: Level::Ok,
+            what: format!("this is {machine} virtual machine: registrations go when it restarts"),
+            breaks: String::new(),
+            repair: String::new(),
+        }]
+    })
+}

@@ -1,0 +1,410 @@
+//! Each check finds what it is there for, and nothing else; so does the doctor on the real kernel.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use binfmtctl::arch::Arch;
+use binfmtctl::check::{Level, check, checks};
+use binfmtctl::emulator::own;
+use binfmtctl::host::{MOUNT_POINT, Root, observe};
+use binfmtctl::probe::Outcome;
+use binfmtctl::surroundings::Surroundings;
+
+use crate::hosts::{copy, hosts, probes};
+use crate::support::{REGISTER, SOURCE, guest_root, guests, in_namespace};
+
+/// A healthy host with one working entry, to be broken.
+struct Host {
+    dir: tempfile::TempDir,
+    probes: BTreeMap<String, serde_json::Value>,
+    crashed: bool,
+}
+
+impl Host {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        copy(&hosts().join("healthy"), dir.path());
+        let mut this = Self { dir, probes: BTreeMap::new(), crashed: false };
+        for (target, what) in [("x86_64", "native"), ("i386", "native"), ("aarch64", "11.1.3")] {
+            this.probe(target, what.into());
+        }
+        this.write("proc/1/mountinfo", &this.read("proc/self/mountinfo"));
+        this.entry("qemu-aarch64", "aarch64", "/usr/bin/qemu-aarch64", "POCF");
+        this
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        self.bytes(path, text.as_bytes());
+    }
+
+    fn bytes(&self, path: &str, bytes: &[u8]) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.dir.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.dir.path().join(path)).unwrap()
+    }
+
+    fn replace(&self, path: &str, from: &str, to: &str) {
+        let text = self.read(path);
+        assert!(text.contains(from), "{path} has no {from}");
+        self.write(path, &text.replace(from, to));
+    }
+
+    fn entry(&self, name: &str, target: &str, interpreter: &str, flags: &str) {
+        let hex = |bytes: Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let arch = Arch::by_target(target).unwrap();
+        self.write(
+            &format!("proc/sys/fs/binfmt_misc/{name}"),
+            &format!(
+                "enabled\ninterpreter {interpreter}\nflags: {flags}\noffset 0\nmagic {}\nmask {}\n",
+                hex(arch.magic()),
+                hex(arch.mask())
+            ),
+        );
+    }
+
+    fn probe(&mut self, target: &str, what: serde_json::Value) {
+        self.probes.insert(target.to_owned(), what);
+    }
+
+    /// An entry whose interpreter is this file; without F, as only then its path counts.
+    fn interpreter(&mut self, bytes: &[u8]) {
+        self.entry("qemu-aarch64", "aarch64", "/usr/bin/qemu-aarch64", "POCF");
+        self.probe("aarch64", 8.into());
+        self.bytes("usr/bin/qemu-aarch64", bytes);
+    }
+
+    /// What is not as it should be, worst first.
+    fn findings(&self) -> Vec<(&'static str, Level)> {
+        let root = Root::new(self.dir.path(), Path::new(MOUNT_POINT));
+        let mut state = observe(&root);
+        state.probes = probes(&serde_json::to_string(&self.probes).unwrap());
+        if self.crashed {
+            state.probes.by_target.get_mut("aarch64").unwrap().outcome =
+                Outcome::Crashed("signal 11".to_owned());
+        }
+        state.surroundings = Some(Surroundings::observe(&root, &state.instance));
+        let wrong = check(&state).into_iter().filter(|finding| finding.level >= Level::Warning);
+        wrong
+            .map(|finding| {
+                assert!(!finding.breaks.is_empty() && !finding.repair.is_empty(), "{finding:?}");
+                (finding.id, finding.level)
+            })
+            .collect()
+    }
+}
+
+/// A dynamically linked program of this machine.
+fn dynamic() -> Vec<u8> {
+    let mut program = own().probe();
+    program[if own().class == binfmtctl::arch::Class::Elf64 { 64 } else { 52 }] = 3;
+    program
+}
+
+#[test]
+fn a_healthy_host_has_nothing_to_repair() {
+    assert_eq!(Host::new().findings(), []);
+}
+
+type Break = fn(&mut Host);
+
+/// One thing broken, one finding. Where one cause has two names, both are given.
+const BREAKS: &[(&[&str], Break)] = &[
+    (&["kernel-version"], |host| {
+        host.write("proc/sys/kernel/osrelease", "4.4.0-210-generic\n");
+        host.entry("qemu-aarch64", "aarch64", "/usr/bin/qemu-aarch64", "OCF");
+    }),
+    (&["kernel-support", "mounted"], |host| {
+        host.write("proc/filesystems", "nodev\tproc\n");
+        host.write("boot/config-6.12.48+deb13-amd64", "# CONFIG_BINFMT_MISC is not set\n");
+        let mounts = host.read("proc/self/mountinfo");
+        host.write(
+            "proc/self/mountinfo",
+            &mounts.lines().take(2).map(|l| format!("{l}\n")).collect::<String>(),
+        );
+    }),
+    (&["kernel-support", "mounted"], |host| {
+        host.write("proc/filesystems", "nodev\tproc\n");
+        host.write("lib/modules/6.12.48+deb13-amd64/modules.dep", "kernel/fs/binfmt_misc.ko.xz:\n");
+        let mounts = host.read("proc/self/mountinfo");
+        host.write(
+            "proc/self/mountinfo",
+            &mounts.lines().take(2).map(|l| format!("{l}\n")).collect::<String>(),
+        );
+    }),
+    (&["user-namespace"], |host| {
+        host.write("proc/self/uid_map", "0 100000 65536\n");
+        host.write("proc/sys/kernel/osrelease", "6.1.0-40-amd64\n");
+    }),
+    (&["private-instance"], |host| {
+        host.write("proc/self/uid_map", "0 100000 65536\n");
+        fs::remove_file(host.dir.path().join("proc/sys/fs/binfmt_misc/qemu-aarch64")).unwrap();
+        host.probe("aarch64", 8.into());
+    }),
+    (&["mounted"], |host| {
+        let mounts = host.read("proc/self/mountinfo");
+        host.write(
+            "proc/self/mountinfo",
+            &mounts.lines().take(2).map(|l| format!("{l}\n")).collect::<String>(),
+        );
+    }),
+    (&["automount"], |host| {
+        let mounts = host.read("proc/self/mountinfo");
+        host.write(
+            "proc/self/mountinfo",
+            &mounts.lines().take(3).map(|l| format!("{l}\n")).collect::<String>(),
+        );
+    }),
+    (&["writable"], |host| {
+        host.replace(
+            "proc/self/mountinfo",
+            "binfmt_misc binfmt_misc rw",
+            "binfmt_misc binfmt_misc ro",
+        )
+    }),
+    (&["enabled"], |host| host.write("proc/sys/fs/binfmt_misc/status", "disabled\n")),
+    (&["entry-unreadable"], |host| host.write("proc/sys/fs/binfmt_misc/odd", "maybe\n")),
+    (&["entry-native"], |host| {
+        host.entry("odd", own().target, "/usr/bin/x", "F");
+    }),
+    (&["entry-native"], |host| {
+        host.entry("qemu-i386", "i386", "/usr/bin/qemu-i386", "POCF");
+        host.probe("i386", "11.1.3".into());
+    }),
+    (&["entry-disabled"], |host| {
+        host.replace("proc/sys/fs/binfmt_misc/qemu-aarch64", "enabled", "disabled");
+        host.probe("aarch64", 8.into());
+    }),
+    (&["entry-matches"], |host| {
+        host.entry("qemu-microblaze", "riscv64", "/usr/bin/qemu-microblaze", "POCF");
+        host.replace("proc/sys/fs/binfmt_misc/qemu-microblaze", "f300", "f3ff");
+    }),
+    (&["entry-shadowed"], |host| {
+        // Two of one architecture: the order of a listing decides, so which one is hidden is not said here.
+        host.entry("qemu-aarch64-two", "aarch64", "/usr/bin/qemu-aarch64", "POCF");
+    }),
+    (&["entry-duplicate"], |host| {
+        host.entry("FEX-aarch64", "aarch64", "/usr/bin/FEX", "POCF");
+        host.entry("rosetta", "aarch64", "/mnt/rosetta", "POCF");
+    }),
+    (&["flag-f"], |host| {
+        host.bytes("usr/bin/qemu-aarch64", &own().probe());
+        host.entry("qemu-aarch64", "aarch64", "/usr/bin/qemu-aarch64", "POC");
+        host.probe("aarch64", 2.into());
+    }),
+    (&["flag-c"], |host| host.entry("qemu-aarch64", "aarch64", "/usr/bin/qemu-aarch64", "POF")),
+    (&["flag-p"], |host| host.entry("qemu-aarch64", "aarch64", "/usr/bin/qemu-aarch64", "OCF")),
+    (&["flag-p"], |host| host.write("proc/sys/kernel/osrelease", "5.4.0-200-generic\n")),
+    (&["flag-f", "interpreter-missing"], |host| {
+        host.entry("qemu-aarch64", "aarch64", "/usr/bin/qemu-aarch64", "POC");
+        host.probe("aarch64", 2.into());
+    }),
+    (&["interpreter-dynamic", "emulator-runs"], |host| host.interpreter(&dynamic())),
+    (&["interpreter-script", "emulator-runs"], |host| host.interpreter(b"#!/bin/sh\n")),
+    (&["interpreter-arch", "emulator-runs"], |host| {
+        host.interpreter(&Arch::by_target("s390x").unwrap().probe())
+    }),
+    (&["interpreter-executable", "emulator-runs"], |host| host.interpreter(b"text")),
+    (&["emulator-runs"], |host| host.crashed = true),
+    (&["emulator-version"], |host| host.probe("aarch64", "7.2.0 (Debian 1:7.2+dfsg-7)".into())),
+    (&["no-new-privs"], |host| {
+        host.replace("proc/self/status", "NoNewPrivs:\t0", "NoNewPrivs:\t1")
+    }),
+    (&["security-module"], |host| {
+        host.write("proc/self/attr/current", "docker-default (enforce)\n")
+    }),
+    (&["lasting"], |host| {
+        host.write("proc/1/mountinfo", "29 1 254:1 / / rw,relatime - ext4 /dev/vda1 rw\n")
+    }),
+    (&["systemd-binfmt"], |host| {
+        host.write("usr/lib/systemd/systemd-binfmt", "");
+        fs::create_dir_all(host.dir.path().join("run/systemd/system")).unwrap();
+    }),
+    (&["binfmt-support"], |host| {
+        host.write(
+            "var/lib/dpkg/status",
+            "Package: binfmt-support\nStatus: install ok installed\nVersion: 2.1.6-1\n\n",
+        );
+    }),
+];
+
+#[test]
+fn one_thing_broken_is_one_finding() {
+    for (expected, break_it) in BREAKS {
+        let mut host = Host::new();
+        break_it(&mut host);
+        let found: Vec<_> = host.findings().into_iter().map(|(id, _)| id).collect();
+        assert_eq!(found, *expected);
+    }
+}
+
+/// Checks without a row above: they say what is so, and nothing to repair.
+const TELLING: &[&str] = &["privileges", "other-handlers", "builder", "virtual-host"];
+/// Shown on the real kernel below, as a fake root has no mounts.
+const REAL_ONLY: &[&str] = &["interpreter-noexec", "interpreter-fuse"];
+
+#[test]
+fn every_check_is_tried() {
+    for check in checks() {
+        let broken = BREAKS.iter().any(|(ids, _)| ids.contains(&check.id));
+        assert!(
+            broken || TELLING.contains(&check.id) || REAL_ONLY.contains(&check.id),
+            "{}",
+            check.id
+        );
+    }
+}
+
+#[test]
+fn a_known_entry_in_binfmt_d_is_not_lost() {
+    let host = Host::new();
+    host.write("usr/lib/systemd/systemd-binfmt", "");
+    fs::create_dir_all(host.dir.path().join("run/systemd/system")).unwrap();
+    host.write("etc/binfmt.d/zz.conf", "# comment\n:qemu-aarch64:M:0:x:x:/x:F\n");
+    assert_eq!(host.findings(), []);
+}
+
+/// The texts that `--list` and `--explain` print. `UPDATE_EXPECTED=1` rewrites them.
+#[test]
+fn the_stories_are_as_they_were_reviewed() {
+    let run = |args: &[&str]| crate::support::binfmtctl(args).ok().stdout;
+    let mut text = run(&["doctor", "--list"]);
+    for check in checks() {
+        text.push_str(&format!("\n{}", run(&["doctor", "--explain", check.id])));
+    }
+    let path = Path::new(SOURCE).join("tests/main/stories");
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(fs::read_to_string(path).unwrap_or_default(), text);
+}
+
+#[test]
+fn json_is_as_documented() {
+    let valid = |schema: &str, text: &str| {
+        let schema = fs::read_to_string(Path::new(SOURCE).join("docs").join(schema)).unwrap();
+        let schema = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
+        let json = serde_json::from_str(text).unwrap();
+        let errors: Vec<_> = schema.iter_errors(&json).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}");
+    };
+    let ran = in_namespace(
+        "$B --install arm64,arm >/dev/null 2>&1; echo 0 >$M/qemu-arm; $B --status --format json; printf '\\0'
+         $B doctor --format json 2>/dev/null || true; printf '\\0'; $B doctor --format json /etc/passwd 2>/dev/null || true",
+    )
+    .ok();
+    let texts: Vec<_> = ran.stdout.split('\0').collect();
+    valid("status.schema.json", texts[0]);
+    valid("doctor.schema.json", texts[1]);
+    valid("doctor.schema.json", texts[2]);
+    // And the schema can fail.
+    let schema = fs::read_to_string(Path::new(SOURCE).join("docs/doctor.schema.json")).unwrap();
+    assert!(!jsonschema::is_valid(
+        &serde_json::from_str(&schema).unwrap(),
+        &serde_json::json!({ "findings": [{}] })
+    ));
+}
+
+#[test]
+fn required_platforms_are_named_if_they_are_missing() {
+    let ran = in_namespace(
+        "$B --install arm64,arm >/dev/null 2>&1
+         $B --status --require linux/arm64,linux/arm/v7,amd64 >/dev/null && echo all
+         $B --status --require linux/arm64/v8,riscv64,s390x >/dev/null || echo $?
+         $B --status --require bogus >/dev/null || echo $?",
+    )
+    .ok();
+    assert_eq!(ran.stdout, "all\n1\n1\n");
+    assert!(ran.stderr.starts_with(
+        "hint: binfmtctl --install linux/riscv64,linux/s390x\nerror: not available: linux/riscv64, linux/s390x\n"
+    ));
+}
+
+/// Ids of the findings with this level or worse, on the real kernel; `$B doctor` is the last command.
+fn real(script: &str, level: &str) -> Vec<String> {
+    let levels: &[&str] = if level == "warning" { &["warning", "failure"] } else { &["failure"] };
+    let ran = in_namespace(&format!(
+        "{REGISTER}\nmount -t binfmt_misc none $M\n{script}\n$B doctor --format json || true"
+    ))
+    .ok();
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let findings = json["findings"].as_array().unwrap().iter();
+    let wrong = findings.filter(|finding| levels.contains(&finding["level"].as_str().unwrap()));
+    let ids: Vec<_> = wrong.map(|finding| finding["id"].as_str().unwrap().to_owned()).collect();
+    ids.into_iter()
+        .filter(|id| !["lasting", "systemd-binfmt", "security-module"].contains(&id.as_str()))
+        .collect()
+}
+
+#[test]
+fn the_real_kernels_troubles_are_found() {
+    let install = "$B --install arm64 >/dev/null 2>&1;";
+    assert_eq!(real(install, "warning"), [""; 0]);
+    assert_eq!(real("", "warning"), ["private-instance"]);
+    assert_eq!(real(&format!("{install} echo 0 >$M/qemu-aarch64"), "failure"), ["entry-disabled"]);
+    assert_eq!(real(&format!("{install} echo 0 >$M/status"), "failure"), ["enabled"]);
+    assert_eq!(real(&format!("{install} mount -o remount,bind,ro $M"), "failure"), ["writable"]);
+    assert_eq!(
+        real("register qemu-aarch64 /nonesuch ''", "failure"),
+        ["flag-f", "interpreter-missing"]
+    );
+    assert_eq!(
+        real("register qemu-aarch64 /bin/ls POCF", "failure"),
+        ["interpreter-dynamic", "emulator-runs"]
+    );
+    // A static program that is no emulator, and one that has gone since.
+    assert_eq!(real("register qemu-aarch64 $B POCF", "failure"), ["emulator-runs"]);
+    assert_eq!(
+        real("cp $B $T/x; register qemu-aarch64 $T/x POCF; rm $T/x", "failure"),
+        ["emulator-runs"]
+    );
+    assert_eq!(
+        real("cp $B $T/x; mount -o remount,noexec $T; register qemu-aarch64 $T/x POC", "failure"),
+        ["flag-f", "interpreter-noexec"]
+    );
+    assert_eq!(
+        real(&format!("register qemu-aarch64-old $B F; {install}"), "warning"),
+        ["entry-shadowed", "flag-c", "flag-p"]
+    );
+    assert_eq!(real(&format!("{install} register FEX-arm $B F"), "warning"), ["entry-duplicate"]);
+    // A handler for what the CPU runs: of 386, as one for its own architecture stops every program.
+    let i386 = r#"printf ':qemu-i386:M:0:\x7fELF\x01\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x03\x00::%s:POCF' $B >$M/register"#;
+    assert!(real(i386, "warning").contains(&"entry-native".to_owned()));
+}
+
+#[test]
+fn a_program_that_does_not_run_is_told_why() {
+    let (guests, root) = (guests(&["arm64"]), guest_root("arm64", &["dash", "coreutils"]));
+    let ran = in_namespace(&format!(
+        r#"G={}; R={}
+           say() {{ echo "== $1"; shift; $B doctor "$@" 2>&1 | sed "s,$G,G,g; s,$R,R,g; s,$T,T,g; s/, QEMU .*/, QEMU …/" || true; }}
+           say 'no entry' $G/arm64/bin/busybox
+           $B --install arm64 >/dev/null 2>&1
+           say runs --run $G/arm64/bin/busybox true
+           say dynamic /usr/bin/true --root $R
+           say 'no loader' $R/usr/bin/true
+           cp $G/arm64/bin/busybox $T/app; printf 'AI\x02' | dd of=$T/app bs=1 seek=8 conv=notrunc status=none
+           say appimage $T/app
+           head -c 30 $G/arm64/bin/busybox >$T/cut; chmod +x $T/cut; say cut $T/cut
+           printf '#!/bin/sh\r\n' >$T/dos; chmod +x $T/dos; say dos $T/dos
+           printf '#!/nonesuch\n' >$T/script; chmod +x $T/script; say script $T/script
+           say missing $T/nonesuch
+           : >$T/empty; chmod +x $T/empty; say empty $T/empty
+           mount -o remount,noexec $T; say noexec $T/script
+           echo 0 >$M/qemu-aarch64; say disabled $G/arm64/bin/busybox"#,
+        guests.display(),
+        root.display()
+    ))
+    .ok();
+    let path = Path::new(SOURCE).join("tests/main/programs");
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        fs::write(&path, &ran.stdout).unwrap();
+    }
+    assert_eq!(fs::read_to_string(path).unwrap_or_default(), ran.stdout);
+}
