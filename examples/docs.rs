@@ -8,7 +8,8 @@ use clap::CommandFactory;
 use clap_complete::{Shell, generate_to};
 
 fn main() -> Result<()> {
-    let dir = std::env::args_os().nth(1).map(PathBuf::from).ok_or(Error::other("usage: docs DIR"))?;
+    let dir =
+        std::env::args_os().nth(1).map(PathBuf::from).ok_or(Error::other("usage: docs DIR"))?;
     let (man, completions) = (dir.join("man"), dir.join("completions"));
     #[expect(clippy::disallowed_methods, reason = "writes the files it is told to write")]
     [&man, &completions].into_iter().try_for_each(std::fs::create_dir_all)?;

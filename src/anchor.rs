@@ -127,7 +127,10 @@ impl Store<'_> {
 }
 
 /// One write to an instance's `register`, which must exist.
-fn write_registration(instance: &Path, registration: &Registration) -> Result<(), Error> {
+///
+/// # Errors
+/// The kernel's answer.
+pub fn write_registration(instance: &Path, registration: &Registration) -> Result<(), Error> {
     let register = instance.join("register");
     let failed = |error| {
         let what = format!("{} in {}", registration.name(), register.display());

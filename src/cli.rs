@@ -98,6 +98,8 @@ pub enum Command {
     Persist(PersistArgs),
     /// Find what is wrong: with this machine, or with one program that does not run
     Doctor(DoctorArgs),
+    /// Run a program of another architecture, without root and without changing the machine
+    Run(RunArgs),
 }
 
 /// Options of `hold`.
@@ -170,6 +172,39 @@ pub struct DoctorArgs {
     /// List all checks
     #[arg(long, conflicts_with_all = ["program", "explain"])]
     pub list: bool,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Platforms to emulate [default: the program's own; all, if this machine runs it itself]
+    #[arg(long, value_name = "LIST")]
+    pub platform: Option<String>,
+
+    /// Root to run in, with /proc, /dev, /sys and resolv.conf of this machine
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+
+    /// Also show this file or directory, in the root at DST
+    #[arg(long, value_name = "SRC[:DST]")]
+    pub bind: Vec<String>,
+
+    /// Directory to run in [default: this one; / with --root]
+    #[arg(long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+
+    /// Be root inside, with the subordinate ids of /etc/subuid if there are any: for apt, dpkg, sudo
+    #[arg(long)]
+    pub map_root: bool,
+
+    /// The program and its arguments
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required = true,
+        value_name = "COMMAND"
+    )]
+    pub command: Vec<String>,
 }
 
 /// How a report is written.

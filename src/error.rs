@@ -19,6 +19,8 @@ pub enum Op {
     Write,
     Probe,
     Anchor,
+    Enter,
+    Start,
 }
 
 impl fmt::Display for Op {
@@ -32,6 +34,8 @@ impl fmt::Display for Op {
             Op::Write => "write",
             Op::Probe => "run test programs in",
             Op::Anchor => "set up memory for emulators in",
+            Op::Enter => "enter",
+            Op::Start => "start",
         })
     }
 }
@@ -198,6 +202,9 @@ impl Error {
     /// The process's exit code: 2 for a command that makes no sense, 1 for all else.
     pub fn exit_code(&self) -> u8 {
         match self {
+            // As env and chroot have it: 127 for a command that is not there, 126 for one that does not start.
+            Self::System { op: Op::Start, errno: Errno::ENOENT, .. } => 127,
+            Self::System { op: Op::Start, .. } => 126,
             Self::Usage(_) | Self::EmptyItem(_) | Self::BadFlags { .. } | Self::BadName { .. } => 2,
             _ => 1,
         }
@@ -255,6 +262,13 @@ fn hint(op: Op, errno: Errno) -> Option<&'static str> {
         (Op::Probe | Op::Anchor | Op::Read, ENOENT) => {
             "mount /proc first: `mount -t proc proc /proc`"
         }
+        (Op::Start, Errno::ENOEXEC) => {
+            "`binfmtctl doctor PROGRAM` tells why; --platform names what to emulate"
+        }
+        (Op::Start, ENOENT) => {
+            "it, the interpreter of a script, or a program's dynamic loader is not there: `binfmtctl doctor PROGRAM` tells which"
+        }
+        (Op::Start, EACCES) => "it is not executable: `binfmtctl doctor PROGRAM` tells why",
         _ => return None,
     })
 }

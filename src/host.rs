@@ -399,16 +399,42 @@ pub fn isolate_mounts() -> nix::Result<()> {
 /// EPERM where the host or a security module forbids it, EUSERS or ENOSPC at a limit.
 pub fn isolate_as_user(root: &Root) -> io::Result<()> {
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
-    let write = |file: &str, text: &str| {
-        io::Write::write_all(
-            &mut fs::File::options().write(true).open(root.process(file))?,
-            text.as_bytes(),
-        )
-    };
-    write("self/setgroups", "deny")?;
-    write("self/uid_map", &format!("0 {uid} 1"))?;
-    write("self/gid_map", &format!("0 {gid} 1"))
+    unshare_user(CloneFlags::CLONE_NEWNS)?;
+    write_own(root, "self/setgroups", "deny")?;
+    write_own(root, "self/uid_map", &format!("0 {uid} 1"))?;
+    write_own(root, "self/gid_map", &format!("0 {gid} 1"))
+}
+
+/// Opens a user namespace, and others with it.
+///
+/// The kernel refuses that, with EINVAL, to a process of several threads. Threads that have been
+/// joined may still be on their way out, so it is tried for a while.
+///
+/// # Errors
+/// As unshare(2).
+pub fn unshare_user(others: CloneFlags) -> nix::Result<()> {
+    for _ in 0..1000 {
+        match unshare(CloneFlags::CLONE_NEWUSER | others) {
+            Err(Errno::EINVAL) => std::thread::sleep(std::time::Duration::from_millis(1)),
+            result => return result,
+        }
+    }
+    Err(Errno::EINVAL)
+}
+
+/// Writes an id map of this process, which has just opened a user namespace.
+///
+/// # Errors
+/// EPERM where the ids are not ours to map.
+pub fn map_id(root: &Root, file: &str, map: &str) -> io::Result<()> {
+    write_own(root, &format!("self/{file}"), map)
+}
+
+fn write_own(root: &Root, file: &str, text: &str) -> io::Result<()> {
+    io::Write::write_all(
+        &mut fs::File::options().write(true).open(root.process(file))?,
+        text.as_bytes(),
+    )
 }
 
 /// Mounts a binfmt_misc, of whichever instance our user namespace has, at `at`.

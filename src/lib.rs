@@ -20,8 +20,10 @@ pub mod plan;
 
 pub mod anchor;
 pub mod apply;
+pub mod cache;
 mod hold;
 mod persist;
+pub mod run;
 pub mod tree;
 
 pub mod doctor;
@@ -54,7 +56,7 @@ const LICENSES: [&str; 4] = [
 ///
 /// # Errors
 /// The one thing to tell the user last; the process's exit code follows from it.
-pub fn run(
+pub fn run_request(
     request: &Cli,
     root: &Root,
     terminal: Terminal,
@@ -75,6 +77,7 @@ pub fn run(
         Some(Command::Hold(args)) => return session.hold(args),
         Some(Command::Persist(args)) => return session.persist(args),
         Some(Command::Doctor(args)) => return session.doctor(args),
+        Some(Command::Run(args)) => return session.run_program(args),
         None => {}
     }
     match (&request.install, &request.uninstall) {

@@ -9,13 +9,16 @@ use binfmtctl::error::Error;
 use binfmtctl::host::{MOUNT_POINT, Root};
 use binfmtctl::probe;
 use binfmtctl::report::Terminal;
+use binfmtctl::run;
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
-    if args.get(1).is_some_and(|arg| arg == probe::SUBCOMMAND) {
+    let hidden = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
+    if [probe::SUBCOMMAND, run::SUBCOMMAND].contains(&hidden) {
         let root = Root::new(Path::new("/"), Path::new(MOUNT_POINT));
-        let job = args.get(2).and_then(|job| job.to_str());
-        return finish(probe::main(job, &root, &mut io::stdout().lock()));
+        let argument = args.get(2).and_then(|argument| argument.to_str());
+        let main = if hidden == probe::SUBCOMMAND { probe::main } else { run::map_ids };
+        return finish(main(argument, &root, &mut io::stdout().lock()));
     }
     let request = match Cli::from_args(args) {
         Ok(request) => request,
@@ -26,7 +29,7 @@ fn main() -> ExitCode {
         }
     };
     let root = Root::new(Path::new("/"), &request.mount);
-    finish(binfmtctl::run(
+    finish(binfmtctl::run_request(
         &request,
         &root,
         Terminal::of_stdout(),

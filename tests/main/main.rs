@@ -19,3 +19,4 @@ mod kernel;
 mod lasting;
 mod parsers;
 mod persist;
+mod run;

@@ -1,0 +1,341 @@
+//! `run`: emulation for one program and its children, without root and without touching the host.
+//!
+//! Since Linux 6.7 a user namespace may have a binfmt_misc of its own. This process opens one in which
+//! it is root, mounts and registers there, takes on its own uid again in a second namespace within,
+//! and becomes the program. All of it goes when the last process does.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::CloneFlags;
+use nix::unistd::{Gid, Uid, chdir, getegid, geteuid, pivot_root};
+
+use crate::Session;
+use crate::anchor::write_registration;
+use crate::arch::Arch;
+use crate::cache::Cache;
+use crate::cli::RunArgs;
+use crate::elf;
+use crate::emulator::own;
+use crate::entry::{EntryName, Registration};
+use crate::error::{Error, Op};
+use crate::host::{self, Root, observe};
+use crate::plan::{self, Options};
+
+/// First argument of the process that maps ids from outside; a pid follows.
+pub const SUBCOMMAND: &str = "__map-ids";
+
+impl Session<'_> {
+    /// Becomes the program; returns only if that fails.
+    ///
+    /// # Errors
+    /// What prevents it: the kernel's or the host's settings, an emulator that is not at hand, the
+    /// program's own start.
+    pub(crate) fn run_program(&mut self, args: &RunArgs) -> Result<(), Error> {
+        let (program, arguments) = args
+            .command
+            .split_first()
+            .ok_or_else(|| Error::Usage("no command given".to_owned()))?;
+        let state = observe(self.root);
+        if let Some(v) = state.version()
+            && (v.major, v.minor) < (6, 7)
+        {
+            return Err(Error::Host {
+                what: format!(
+                    "kernel {}.{}.{} cannot give a user namespace a binfmt_misc of its own",
+                    v.major, v.minor, v.patch
+                ),
+                hint: "use Linux 6.7 or newer, or install on the host as root: binfmtctl --install"
+                    .to_owned(),
+            });
+        }
+        let arches = self.wanted(args, program)?;
+        let emulators: Vec<_> = arches.iter().filter_map(|arch| self.emulators.get(arch)).collect();
+        let paths = if emulators.is_empty() {
+            Vec::new()
+        } else {
+            Cache::open()?.paths(&self.emulators, &emulators)?
+        };
+        let flags = Options::default().flags(&state)?;
+        let registrations = emulators.iter().zip(&paths).map(|(emulator, path)| {
+            Registration::new(EntryName::new(&emulator.name)?, emulator.arch, path, flags.clone())
+        });
+        let registrations = registrations.collect::<Result<Vec<_>, _>>()?;
+
+        let (uid, gid) = (geteuid(), getegid());
+        open_namespace(self.root, args.map_root)?;
+        if !registrations.is_empty() {
+            let instance = self.mount_instance()?;
+            registrations
+                .iter()
+                .try_for_each(|registration| write_registration(&instance, registration))?;
+        }
+        if let Some(root) = &args.root {
+            enter_root(self.root, root, &args.bind)?;
+        } else {
+            args.bind.iter().try_for_each(|bind| bind_to(bind, Path::new("/")))?;
+        }
+        if let Some(dir) = args.workdir.as_deref().or(args.root.is_some().then_some(Path::new("/")))
+        {
+            chdir(dir).map_err(|errno| Error::system(Op::Enter, dir, errno))?;
+        }
+        if !args.map_root && !uid.is_root() {
+            become_user(self.root, uid, gid)?;
+        }
+        let error = Command::new(program).args(arguments).exec();
+        Err(Error::system(Op::Start, program, error))
+    }
+
+    /// The architectures to register: those named; else the program's own if it is foreign; else all.
+    fn wanted(&self, args: &RunArgs, program: &str) -> Result<Vec<&'static Arch>, Error> {
+        if self.emulators.is_empty() {
+            return Err(Error::NoEmulators);
+        }
+        let foreign = |arch: &&Arch| **arch != *own() && self.emulators.get(arch).is_some();
+        if let Some(list) = &args.platform {
+            let requested = plan::requested(list, &self.emulators)?;
+            let known = requested.into_iter().map(|item| item.map_err(Error::UnknownArch));
+            let known = known.collect::<Result<Vec<_>, _>>()?;
+            if let Some(arch) =
+                known.iter().find(|arch| ***arch != *own() && self.emulators.get(arch).is_none())
+            {
+                return Err(Error::Host {
+                    what: format!("no emulator for {arch} at hand"),
+                    hint: "`binfmtctl --version` lists the emulators in this binary".to_owned(),
+                });
+            }
+            return Ok(known.into_iter().filter(foreign).collect());
+        }
+        let own_arch = args.root.is_none().then(|| arch_of(program)).flatten();
+        Ok(match own_arch {
+            Some(arch) if foreign(&arch) => vec![arch],
+            _ => crate::arch::ARCHES.iter().filter(foreign).collect(),
+        })
+    }
+
+    /// Mounts the namespace's own instance where programs look for it, or where else there is room.
+    fn mount_instance(&self) -> Result<PathBuf, Error> {
+        let at = self.root.path(self.root.mount_point());
+        match host::mount_binfmt(&at) {
+            Ok(()) => Ok(at),
+            Err(error) if error.errno() == Some(Errno::ENOENT) => {
+                let scratch = self.root.scratch()?;
+                host::mount_binfmt(&scratch).map(|()| scratch)
+            }
+            Err(error) if error.errno() == Some(Errno::EPERM) => Err(Error::Host {
+                what: error.to_string(),
+                hint: forbidden(self.root).unwrap_or_else(|| {
+                    "a security module or seccomp filter forbids mounting: run outside of the container".to_owned()
+                }),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The architecture of a program as the shell would find it, where it can be read.
+fn arch_of(program: &str) -> Option<&'static Arch> {
+    let path = if program.contains('/') {
+        PathBuf::from(program)
+    } else {
+        let dirs = std::env::var_os("PATH")?;
+        std::env::split_paths(&dirs).map(|dir| dir.join(program)).find(|path| path.is_file())?
+    };
+    let mut start = Vec::new();
+    File::open(path).ok()?.take(elf::ENOUGH as u64).read_to_end(&mut start).ok()?;
+    Arch::of_header(&start)
+}
+
+/// Opens the outer namespaces: root over itself, mounts of its own.
+fn open_namespace(root: &Root, whole_range: bool) -> Result<(), Error> {
+    // Ids beyond our own are mapped from outside, by the setuid helpers, after we are inside.
+    let mut mapper = if whole_range { Mapper::start(root)? } else { None };
+    let refused = |error: std::io::Error| Error::Host {
+        what: format!(
+            "cannot open a user namespace: {}",
+            Errno::from_raw(error.raw_os_error().unwrap_or(0)).desc()
+        ),
+        hint: forbidden(root).unwrap_or_else(|| {
+            "a security module or seccomp filter forbids it: run outside of the container"
+                .to_owned()
+        }),
+    };
+    if let Some(mapper) = &mut mapper {
+        host::unshare_user(CloneFlags::CLONE_NEWNS).map_err(|errno| refused(errno.into()))?;
+        mapper.map()?;
+    } else {
+        host::isolate_as_user(root).map_err(refused)?;
+    }
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+        .map_err(|errno| Error::system(Op::Enter, "a private mount namespace", errno))
+}
+
+/// The setting that forbids user namespaces here, in words.
+fn forbidden(root: &Root) -> Option<String> {
+    let setting = |path: &str| {
+        std::fs::read_to_string(root.process(path)).ok().map(|text| text.trim().to_owned())
+    };
+    let settings = [
+        ("sys/user/max_user_namespaces", "0", "user.max_user_namespaces", "15000"),
+        ("sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone", "1"),
+        (
+            "sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "kernel.apparmor_restrict_unprivileged_userns",
+            "0",
+        ),
+    ];
+    settings.iter().find(|(path, forbids, ..)| setting(path).as_deref() == Some(*forbids)).map(|(_, forbids, name, allows)| {
+        format!("this host has {name}={forbids}: root can allow it by `sysctl {name}={allows}`, or install for all: binfmtctl --install")
+    })
+}
+
+/// Takes on the caller's own ids again, in a namespace within.
+fn become_user(root: &Root, uid: Uid, gid: Gid) -> Result<(), Error> {
+    let failed =
+        |error: std::io::Error| Error::system(Op::Enter, "a user namespace of your own ids", error);
+    host::unshare_user(CloneFlags::empty()).map_err(|errno| failed(errno.into()))?;
+    host::map_id(root, "uid_map", &format!("{uid} 0 1")).map_err(failed)?;
+    host::map_id(root, "setgroups", "deny").map_err(failed)?;
+    host::map_id(root, "gid_map", &format!("{gid} 0 1")).map_err(failed)
+}
+
+/// A process that stays outside and maps the caller's subordinate ids.
+struct Mapper {
+    child: Child,
+}
+
+impl Mapper {
+    /// `None` where the caller has no subordinate ids, or is root and needs none.
+    fn start(root: &Root) -> Result<Option<Self>, Error> {
+        if subordinate("subuid", root).is_none() || subordinate("subgid", root).is_none() {
+            return Ok(None);
+        }
+        let child = Command::new(root.own_program())
+            .args([SUBCOMMAND, &std::process::id().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| Error::system(Op::Start, root.own_program(), error))?;
+        Ok(Some(Self { child }))
+    }
+
+    fn map(&mut self) -> Result<(), Error> {
+        // Closing its input is the word to begin.
+        drop(self.child.stdin.take());
+        let mut said = String::new();
+        if let Some(mut out) = self.child.stdout.take() {
+            let _ = out.read_to_string(&mut said);
+        }
+        match self.child.wait() {
+            Ok(status) if status.success() => Ok(()),
+            _ => Err(Error::Host {
+                what: format!("cannot map your subordinate ids: {}", said.trim()),
+                hint: "install newuidmap and newgidmap (package uidmap), setuid root".to_owned(),
+            }),
+        }
+    }
+}
+
+/// The caller's range in /etc/subuid or /etc/subgid: first id and count.
+fn subordinate(file: &str, root: &Root) -> Option<(u32, u32)> {
+    let uid = geteuid();
+    let name = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
+    let text = std::fs::read_to_string(root.path("/etc").join(file)).ok()?;
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let owner = fields.next()?;
+        let mine = Some(owner) == name.as_deref() || owner == uid.to_string();
+        let range = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        mine.then_some(range)
+    })
+}
+
+/// Main of the mapping process: waits for the word, then runs newuidmap and newgidmap on `pid`.
+///
+/// # Errors
+/// Where one of them fails; what it said goes to `out`.
+pub fn map_ids(pid: Option<&str>, root: &Root, out: &mut dyn Write) -> Result<(), Error> {
+    let pid = pid.ok_or_else(|| {
+        Error::Usage(format!("{SUBCOMMAND} is for the use of this program alone"))
+    })?;
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    for (tool, file, own) in
+        [("newuidmap", "subuid", geteuid().as_raw()), ("newgidmap", "subgid", getegid().as_raw())]
+    {
+        let Some((first, count)) = subordinate(file, root) else { continue };
+        let own = own.to_string();
+        let range = [first.to_string(), count.to_string()];
+        let output =
+            Command::new(tool).args([pid, "0", &own, "1", "1", &range[0], &range[1]]).output();
+        let failed = match output {
+            Ok(output) if output.status.success() => continue,
+            Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+            Err(error) => format!("{tool}: {error}"),
+        };
+        let _ = write!(out, "{failed}");
+        return Err(Error::Failed(failed));
+    }
+    Ok(())
+}
+
+/// Makes `dir` the root, with what programs expect of one.
+fn enter_root(root: &Root, dir: &Path, binds: &[String]) -> Result<(), Error> {
+    let failed = |at: &Path| {
+        let at = at.to_owned();
+        move |errno| Error::system(Op::Enter, &at, errno)
+    };
+    let bind = |from: &Path, to: &Path| {
+        mount(Some(from), to, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+            .map_err(failed(to))
+    };
+    bind(dir, dir)?;
+    for path in ["/proc", "/dev", "/sys", "/etc/resolv.conf"] {
+        let (from, to) = (root.path(path), dir.join(path.trim_start_matches('/')));
+        // A root need not have all of them, and a dangling link is none.
+        if let (Ok(here), Ok(there)) = (from.metadata(), to.metadata())
+            && here.is_dir() == there.is_dir()
+            && here.ino() != there.ino()
+        {
+            bind(&from, &to)?;
+        }
+    }
+    binds.iter().try_for_each(|one| bind_to(one, dir))?;
+    // Not chroot: the kernel allows no further user namespaces from inside one.
+    chdir(dir)
+        .and_then(|()| pivot_root(".", "."))
+        .and_then(|()| umount2(".", MntFlags::MNT_DETACH))
+        .map_err(failed(dir))
+}
+
+/// `SRC[:DST]`, with DST below `root`.
+fn bind_to(bind: &str, root: &Path) -> Result<(), Error> {
+    let (from, to) = bind.split_once(':').unwrap_or((bind, bind));
+    let to = root.join(to.trim_start_matches('/'));
+    mount(Some(from), &to, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+        .map_err(|errno| Error::system(Op::Enter, to, errno))
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests build directories")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_forbid_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc/sys/user")).unwrap();
+        std::fs::write(dir.path().join("proc/sys/user/max_user_namespaces"), "0\n").unwrap();
+        let root = Root::new(dir.path(), Path::new(host::MOUNT_POINT));
+        assert!(forbidden(&root).unwrap().starts_with("this host has user.max_user_namespaces=0"));
+        std::fs::write(dir.path().join("proc/sys/user/max_user_namespaces"), "15000\n").unwrap();
+        assert_eq!(forbidden(&root), None);
+    }
+}

@@ -1,0 +1,169 @@
+//! `run` as an ordinary user on the real kernel: programs work, and nothing is left.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::{BINARY, Ran, guest_root, guests};
+
+/// An ordinary user of this machine's, who owns nothing but a home.
+const UID: &str = "54321";
+
+/// A home of that user's, with the program in it: the source tree may be root's alone.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::create_dir(dir.path().join("home")).unwrap();
+        std::os::unix::fs::chown(
+            dir.path().join("home"),
+            Some(UID.parse().unwrap()),
+            Some(UID.parse().unwrap()),
+        )
+        .unwrap();
+        std::fs::copy(BINARY, dir.path().join("binfmtctl")).unwrap();
+        Self(dir)
+    }
+
+    /// Copies a guest's root to where the user may read it.
+    fn guest(&self, from: PathBuf) -> PathBuf {
+        let to = self.0.path().join("root");
+        let copied = Command::new("cp").arg("-a").arg(&from).arg(&to).status().unwrap();
+        assert!(copied.success());
+        let owned =
+            Command::new("chown").args(["-R", &format!("{UID}:{UID}")]).arg(&to).status().unwrap();
+        assert!(owned.success());
+        to
+    }
+
+    /// A bash script as that user; `$B` is the program.
+    fn run(&self, script: &str) -> Ran {
+        let output = Command::new("setpriv")
+            .args([
+                "--reuid",
+                UID,
+                "--regid",
+                UID,
+                "--clear-groups",
+                "--inh-caps=-all",
+                "bash",
+                "-uc",
+                script,
+            ])
+            .current_dir(self.0.path().join("home"))
+            .env_remove("XDG_CACHE_HOME")
+            .env("HOME", self.0.path().join("home"))
+            .env("B", self.0.path().join("binfmtctl"))
+            .output();
+        Ran::new(&output.unwrap())
+    }
+}
+
+/// Root is not needed, but to become somebody else it is.
+fn may_change_user() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        println!("skipped: needs root to become another user");
+    }
+    root
+}
+
+#[test]
+fn a_foreign_program_runs_as_its_caller_and_nothing_is_left() {
+    if !may_change_user() {
+        return;
+    }
+    let home = Home::new();
+    let busybox = home.guest(guests(&["arm64"]).join("arm64")).join("bin/busybox");
+    let busybox = busybox.display();
+    let ran = home.run(&format!(
+        r#"mounts=$(cat /proc/self/mountinfo); entries=$(ls /proc/sys/fs/binfmt_misc)
+           $B run {busybox} uname -m
+           $B run -- {busybox} id -u
+           $B run {busybox} sh -c 'echo one two | {busybox} tr a-z A-Z; echo "$0"' me
+           $B run {busybox} sh -c 'exit 42'; echo $?
+           $B run {busybox} sh -c 'kill -TERM $$'; echo $?
+           echo in | $B run {busybox} cat
+           $B run --platform arm64 sh -c '{busybox} uname -m'
+           $B run --map-root {busybox} id -u
+           $B run --platform arm64 $B run {busybox} uname -m
+           $B run {busybox} sleep 0.5 & $B run {busybox} sleep 0.5 & wait
+           $B run {busybox} sleep 60 & sleep 0.3; kill -KILL $!; wait
+           [ "$mounts" = "$(cat /proc/self/mountinfo)" ] && [ "$entries" = "$(ls /proc/sys/fs/binfmt_misc)" ] && echo clean
+           {busybox} true 2>/dev/null || echo $?; find $HOME -type f | sed "s,$HOME,,; s,/[0-9a-f]*/,/SHA256/," | sort; ls -ld ~/.cache/binfmtctl | cut -c1-10"#
+    ));
+    assert_eq!(
+        ran.stdout,
+        "aarch64\n54321\nONE TWO\nme\n42\n143\nin\naarch64\n0\naarch64\nclean\n126\n\
+         /.cache/binfmtctl/SHA256/qemu-aarch64\n/.cache/binfmtctl/SHA256/qemu-aarch64.verified\ndrwx------\n",
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_cache_that_was_touched_is_unpacked_again() {
+    if !may_change_user() {
+        return;
+    }
+    let home = Home::new();
+    let busybox = home.guest(guests(&["arm64"]).join("arm64")).join("bin/busybox");
+    let ran = home.run(&format!(
+        r#"run() {{ $B run {} uname -m; }}
+           run; file=$(echo ~/.cache/binfmtctl/*/qemu-aarch64); good=$(sha256sum <$file)
+           chmod u+w $file; printf garbage | dd of=$file bs=1 seek=100 conv=notrunc status=none; run
+           [ "$good" = "$(sha256sum <$file)" ] && echo mended
+           chmod 777 ~/.cache/binfmtctl; run; echo $?"#,
+        busybox.display()
+    ));
+    assert_eq!(ran.stdout, "aarch64\naarch64\nmended\n1\n", "{}", ran.stderr);
+    assert!(
+        ran.last_line().ends_with("belongs to somebody else, or others may write to it"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_whole_root_compiles_and_runs_a_program() {
+    if !may_change_user() {
+        return;
+    }
+    let home = Home::new();
+    let root = home.guest(guest_root("arm64", &["dash", "coreutils", "gcc", "libc6-dev"]));
+    let ran = home.run(&format!(
+        r#"mkdir shared {root}/work; printf '#include <stdio.h>\nint main(int argc, char **argv) {{ printf("%%s %%zu\\n", argv[0], sizeof argv); return 7; }}\n' >shared/x.c
+           $B run --root {root} --bind $PWD/shared:/work --workdir /work -- sh -c 'gcc -O2 -o x x.c && exec ./x'; echo $?
+           ls shared
+           $B run --map-root --root {root} -- sh -c 'id -u; uname -m; ls /proc/self/exe >/dev/null && echo proc'"#,
+        root = root.display()
+    ));
+    assert_eq!(ran.stdout, "./x 8\n7\nx\nx.c\n0\naarch64\nproc\n", "{}", ran.stderr);
+}
+
+#[test]
+fn what_cannot_be_run_is_said() {
+    if !may_change_user() {
+        return;
+    }
+    let home = Home::new();
+    let ran = home.run(
+        r#"$B run /nonesuch; echo $?; $B run /etc/passwd; echo $?; $B run --platform bogus true; echo $?
+           $B run; echo $?; $B run --root /nonesuch true; echo $?"#,
+    );
+    assert_eq!(ran.stdout, "127\n126\n1\n2\n1\n", "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("error: cannot start /nonesuch: No such file or directory\n"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr.contains("error: cannot start /etc/passwd: Permission denied\n"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("error: unsupported architecture: bogus\n"), "{}", ran.stderr);
+    assert_eq!(ran.last_line(), "error: cannot enter /nonesuch: No such file or directory");
+}
