@@ -1,10 +1,10 @@
 # The image: one static binary with all emulators inside. Build it with: docker build -t binfmtctl .
 #
-# EMULATORS=debian takes Debian's prebuilt emulators, quick; EMULATORS=source builds smaller and
-# faster ones from Debian's source package.
+# EMULATORS=source builds small and fast emulators from Debian's source package, in ten to twenty minutes;
+# EMULATORS=debian takes Debian's prebuilt ones, quick and large.
 ARG RUST_IMAGE=rust:1-trixie
 ARG DEBIAN_IMAGE=debian:trixie
-ARG EMULATORS=debian
+ARG EMULATORS=source
 
 FROM ${DEBIAN_IMAGE} AS emulators-debian
 WORKDIR /src
@@ -18,7 +18,8 @@ WORKDIR /src
 RUN apt-get update && apt-get install -y --no-install-recommends xz-utils ca-certificates
 COPY scripts/ scripts/
 COPY qemu-bins/source.lock qemu-bins/
-RUN scripts/qemu-build
+ARG QEMU_BUILD=
+RUN scripts/qemu-build ${QEMU_BUILD}
 
 FROM emulators-${EMULATORS} AS emulators
 
