@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{self, BufReader};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
@@ -12,6 +13,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use procfs::process::{MountInfo, MountInfos, Status};
 use procfs::{ConfigSetting, FromRead, KernelConfig, KernelVersion};
+
+use rustix::fs::{Mode, OFlags, openat};
 
 use crate::arch::Arch;
 use crate::entry::Entry;
@@ -400,9 +403,7 @@ pub fn isolate_mounts() -> nix::Result<()> {
 pub fn isolate_as_user(root: &Root) -> io::Result<()> {
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     unshare_user(CloneFlags::CLONE_NEWNS)?;
-    write_own(root, "self/setgroups", "deny")?;
-    write_own(root, "self/uid_map", &format!("0 {uid} 1"))?;
-    write_own(root, "self/gid_map", &format!("0 {gid} 1"))
+    map_ids(&open_processes(root)?, &format!("0 {uid} 1"), &format!("0 {gid} 1"))
 }
 
 /// Opens a user namespace, and others with it.
@@ -422,19 +423,28 @@ pub fn unshare_user(others: CloneFlags) -> nix::Result<()> {
     Err(Errno::EINVAL)
 }
 
-/// Writes an id map of this process, which has just opened a user namespace.
+/// Opens /proc, to be used from a root without one.
+///
+/// # Errors
+/// ENOENT where it is not mounted.
+pub fn open_processes(root: &Root) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(root.processes(), flags, Mode::empty())?)
+}
+
+/// Maps ids of this process, which has just opened a user namespace: one of each.
 ///
 /// # Errors
 /// EPERM where the ids are not ours to map.
-pub fn map_id(root: &Root, file: &str, map: &str) -> io::Result<()> {
-    write_own(root, &format!("self/{file}"), map)
-}
-
-fn write_own(root: &Root, file: &str, text: &str) -> io::Result<()> {
-    io::Write::write_all(
-        &mut fs::File::options().write(true).open(root.process(file))?,
-        text.as_bytes(),
-    )
+pub fn map_ids(processes: &OwnedFd, uid_map: &str, gid_map: &str) -> io::Result<()> {
+    let write = |file: &str, text: &str| -> io::Result<()> {
+        let file = openat(processes, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        io::Write::write_all(&mut fs::File::from(file), text.as_bytes())
+    };
+    // Without this the kernel lets no unprivileged process map a group.
+    write("self/setgroups", "deny")?;
+    write("self/uid_map", uid_map)?;
+    write("self/gid_map", gid_map)
 }
 
 /// Mounts a binfmt_misc, of whichever instance our user namespace has, at `at`.

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -69,15 +70,17 @@ impl Session<'_> {
         let registrations = registrations.collect::<Result<Vec<_>, _>>()?;
 
         let (uid, gid) = (geteuid(), getegid());
+        let processes = host::open_processes(self.root)
+            .map_err(|error| Error::system(Op::Read, self.root.processes(), error))?;
         open_namespace(self.root, args.map_root)?;
-        if !registrations.is_empty() {
-            let instance = self.mount_instance()?;
+        let instance = if registrations.is_empty() { None } else { Some(self.mount_instance()?) };
+        if let Some(instance) = &instance {
             registrations
                 .iter()
-                .try_for_each(|registration| write_registration(&instance, registration))?;
+                .try_for_each(|registration| write_registration(instance, registration))?;
         }
         if let Some(root) = &args.root {
-            enter_root(self.root, root, &args.bind)?;
+            enter_root(self.root, root, instance.as_deref(), &args.bind)?;
         } else {
             args.bind.iter().try_for_each(|bind| bind_to(bind, Path::new("/")))?;
         }
@@ -86,7 +89,7 @@ impl Session<'_> {
             chdir(dir).map_err(|errno| Error::system(Op::Enter, dir, errno))?;
         }
         if !args.map_root && !uid.is_root() {
-            become_user(self.root, uid, gid)?;
+            become_user(&processes, uid, gid)?;
         }
         let error = Command::new(program).args(arguments).exec();
         Err(Error::system(Op::Start, program, error))
@@ -198,13 +201,11 @@ fn forbidden(root: &Root) -> Option<String> {
 }
 
 /// Takes on the caller's own ids again, in a namespace within.
-fn become_user(root: &Root, uid: Uid, gid: Gid) -> Result<(), Error> {
-    let failed =
-        |error: std::io::Error| Error::system(Op::Enter, "a user namespace of your own ids", error);
-    host::unshare_user(CloneFlags::empty()).map_err(|errno| failed(errno.into()))?;
-    host::map_id(root, "uid_map", &format!("{uid} 0 1")).map_err(failed)?;
-    host::map_id(root, "setgroups", "deny").map_err(failed)?;
-    host::map_id(root, "gid_map", &format!("{gid} 0 1")).map_err(failed)
+fn become_user(processes: &OwnedFd, uid: Uid, gid: Gid) -> Result<(), Error> {
+    host::unshare_user(CloneFlags::empty())
+        .map_err(std::io::Error::from)
+        .and_then(|()| host::map_ids(processes, &format!("{uid} 0 1"), &format!("{gid} 0 1")))
+        .map_err(|error| Error::system(Op::Enter, "a user namespace of your own ids", error))
 }
 
 /// A process that stays outside and maps the caller's subordinate ids.
@@ -222,6 +223,7 @@ impl Mapper {
             .args([SUBCOMMAND, &std::process::id().to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .map_err(|error| Error::system(Op::Start, root.own_program(), error))?;
         Ok(Some(Self { child }))
@@ -287,7 +289,12 @@ pub fn map_ids(pid: Option<&str>, root: &Root, out: &mut dyn Write) -> Result<()
 }
 
 /// Makes `dir` the root, with what programs expect of one.
-fn enter_root(root: &Root, dir: &Path, binds: &[String]) -> Result<(), Error> {
+fn enter_root(
+    root: &Root,
+    dir: &Path,
+    instance: Option<&Path>,
+    binds: &[String],
+) -> Result<(), Error> {
     let failed = |at: &Path| {
         let at = at.to_owned();
         move |errno| Error::system(Op::Enter, &at, errno)
@@ -297,16 +304,27 @@ fn enter_root(root: &Root, dir: &Path, binds: &[String]) -> Result<(), Error> {
             .map_err(failed(to))
     };
     bind(dir, dir)?;
-    for path in ["/proc", "/dev", "/sys", "/etc/resolv.conf"] {
-        let (from, to) = (root.path(path), dir.join(path.trim_start_matches('/')));
-        // A root need not have all of them, and a dangling link is none.
-        if let (Ok(here), Ok(there)) = (from.metadata(), to.metadata())
-            && here.is_dir() == there.is_dir()
-            && here.ino() != there.ino()
-        {
-            bind(&from, &to)?;
+    let pairs = ["/proc", "/dev", "/sys", "/etc/resolv.conf"]
+        .map(|path| (root.path(path), dir.join(path.trim_start_matches('/'))));
+    // A root need not have all of them, a dangling link is none, and `/` has them already.
+    let apart = |(from, to): &&(PathBuf, PathBuf)| match (from.metadata(), to.metadata()) {
+        (Ok(here), Ok(there)) => {
+            here.is_dir() == there.is_dir()
+                && (here.dev(), here.ino()) != (there.dev(), there.ino())
         }
+        _ => false,
+    };
+    let pairs: Vec<_> = pairs.iter().filter(apart).collect();
+    // The old root goes with all mounts on it, and entries with their last mount: so one stays, hidden
+    // below the first of these.
+    if let Some(instance) = instance {
+        let (_, below) = pairs.iter().find(|(_, to)| to.is_dir()).ok_or_else(|| Error::Host {
+            what: format!("{} has none of /proc, /dev and /sys", dir.display()),
+            hint: "it is no system's root; make one of these directories in it".to_owned(),
+        })?;
+        bind(instance, below)?;
     }
+    pairs.iter().try_for_each(|(from, to)| bind(from, to))?;
     binds.iter().try_for_each(|one| bind_to(one, dir))?;
     // Not chroot: the kernel allows no further user namespaces from inside one.
     chdir(dir)

@@ -137,10 +137,11 @@ fn a_whole_root_compiles_and_runs_a_program() {
         r#"mkdir shared {root}/work; printf '#include <stdio.h>\nint main(int argc, char **argv) {{ printf("%%s %%zu\\n", argv[0], sizeof argv); return 7; }}\n' >shared/x.c
            $B run --root {root} --bind $PWD/shared:/work --workdir /work -- sh -c 'gcc -O2 -o x x.c && exec ./x'; echo $?
            ls shared
-           $B run --map-root --root {root} -- sh -c 'id -u; uname -m; ls /proc/self/exe >/dev/null && echo proc'"#,
+           $B run --map-root --root {root} -- sh -c 'id -u; uname -m; ls /proc/self/exe >/dev/null && echo proc'
+           rmdir {root}/proc; $B run --root {root} -- uname -m"#,
         root = root.display()
     ));
-    assert_eq!(ran.stdout, "./x 8\n7\nx\nx.c\n0\naarch64\nproc\n", "{}", ran.stderr);
+    assert_eq!(ran.stdout, "./x 8\n7\nx\nx.c\n0\naarch64\nproc\naarch64\n", "{}", ran.stderr);
 }
 
 #[test]
