@@ -157,6 +157,7 @@ impl Session<'_> {
     /// The first thing that went wrong, after all items were tried.
     pub(crate) fn persist(&mut self, args: &PersistArgs) -> Result<(), Error> {
         let tree = Tree::open(&args.root)?;
+        let _alone = tree.lock();
         let manifest = args.lib_dir.join("manifest");
         if args.remove {
             return self.unpersist(&tree, &manifest);
@@ -261,6 +262,7 @@ impl Session<'_> {
 
     fn unpersist(&mut self, tree: &Tree, manifest: &Path) -> Result<(), Error> {
         let written = Manifest::parse(&tree.read(manifest)?);
+        tree.sweep(manifest);
         if written.0.is_empty() {
             self.log("nothing was persisted there");
             return Ok(());
@@ -274,6 +276,7 @@ impl Session<'_> {
             }
         }
         for (path, known) in &written.0 {
+            tree.sweep(path);
             let Some(file) = tree.open_file(path)? else { continue };
             let sha256 =
                 digest(file).map_err(|error| Error::system(Op::Read, tree.shown(path), error))?;

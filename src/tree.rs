@@ -3,14 +3,15 @@
 //! Symbolic links are followed as that system would follow them, and never lead out of the tree.
 //! A file is replaced whole or not at all: written beside its place, synced, renamed.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, ResolveFlags, fsync, mkdirat, openat, openat2, renameat, symlinkat,
-    unlinkat,
+    AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, fchmod, flock, fsync, mkdirat,
+    openat, openat2, renameat, symlinkat, unlinkat,
 };
 
 use crate::error::{Error, Op};
@@ -39,6 +40,16 @@ impl Tree {
             }),
             _ => Ok(this),
         }
+    }
+
+    /// Waits until nobody else writes here, and keeps others waiting until the result is dropped.
+    ///
+    /// By flock(2) on the root directory, which a container and its host share. Where that cannot
+    /// be had, as on NFS, one goes on without.
+    pub fn lock(&self) -> Option<OwnedFd> {
+        let root = self.resolve(Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
+        flock(&root, FlockOperation::LockExclusive).ok()?;
+        Some(root)
     }
 
     /// How a path inside is called outside, for messages.
@@ -86,7 +97,7 @@ impl Tree {
     }
 
     /// Opens a file's directory, made with all above it if need be.
-    fn parent(&self, path: &Path) -> Result<(OwnedFd, PathBuf), Error> {
+    fn parent(&self, path: &Path) -> Result<(OwnedFd, OsString), Error> {
         let (dir, name) =
             (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
         let mut above: Vec<_> = dir.ancestors().collect();
@@ -96,16 +107,22 @@ impl Tree {
                 continue;
             }
             let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else { continue };
-            let parent = self
-                .resolve(parent, OFlags::PATH | OFlags::DIRECTORY)
-                .map_err(self.failed(Op::Write, dir))?;
-            mkdirat(&parent, name, Mode::from_raw_mode(0o755))
-                .map_err(self.failed(Op::Write, dir))?;
+            self.make_dir(parent, name).map_err(self.failed(Op::Write, dir))?;
         }
         let dir_fd = self
             .resolve(dir, OFlags::RDONLY | OFlags::DIRECTORY)
             .map_err(self.failed(Op::Write, path))?;
         Ok((dir_fd, name.into()))
+    }
+
+    /// Makes a directory that everybody can enter, whatever the umask, and that a power cut leaves.
+    fn make_dir(&self, parent: &Path, name: &OsStr) -> rustix::io::Result<()> {
+        let parent = self.resolve(parent, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mode = Mode::from_raw_mode(0o755);
+        mkdirat(&parent, name, mode)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        fchmod(openat(&parent, name, flags, Mode::empty())?, mode)?;
+        fsync(&parent)
     }
 
     /// Puts a file in place of whatever was there, in one step.
@@ -121,15 +138,16 @@ impl Tree {
         fill: impl FnOnce(&mut File) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let (dir, name) = self.parent(path)?;
-        let beside = format!(".{}.new", name.display());
+        let beside = beside(&name);
         let failed = self.failed(Op::Write, path);
         // Left by a run that was killed.
         let _ = unlinkat(&dir, &beside, AtFlags::empty());
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file =
-            File::from(openat(&dir, &beside, flags, Mode::from_raw_mode(mode)).map_err(&failed)?);
+        let mode = Mode::from_raw_mode(mode);
+        let mut file = File::from(openat(&dir, &beside, flags, mode).map_err(&failed)?);
         let written = fill(&mut file).and_then(|()| {
+            fchmod(&file, mode).map_err(&failed)?; // whatever the umask
             fsync(&file).map_err(&failed)?;
             renameat(&dir, &beside, &dir, &name).map_err(&failed)?;
             fsync(&dir).map_err(&failed)
@@ -163,6 +181,14 @@ impl Tree {
         }
     }
 
+    /// Removes what a [`Tree::write`] that was killed left beside its place.
+    pub fn sweep(&self, path: &Path) {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
+        if let Ok(dir) = self.resolve(parent, OFlags::PATH | OFlags::DIRECTORY) {
+            let _ = unlinkat(&dir, beside(name), AtFlags::empty());
+        }
+    }
+
     /// Removes a file, link or empty directory. That it is gone already is no error.
     ///
     /// # Errors
@@ -183,4 +209,12 @@ impl Tree {
             Err(errno) => Err(self.failed(Op::Remove, path)(errno)),
         }
     }
+}
+
+/// Where a file is written before it takes its place.
+fn beside(name: &OsStr) -> OsString {
+    let mut beside = OsString::from(".");
+    beside.push(name);
+    beside.push(".new");
+    beside
 }

@@ -217,6 +217,42 @@ fn other_boots_get_a_service_that_registers_the_same() {
     );
 }
 
+/// Each waits for the other; a strict umask does not shut containers' users out.
+#[test]
+fn several_at_once_and_a_strict_umask_are_fine() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           umask 077; pids=
+           for i in 1 2 3 4; do p --install arm64,riscv64 >$T/$i 2>&1 & pids="$pids $!"; done
+           for pid in $pids; do wait $pid; done
+           cat $T/[1-4] | grep -c OK
+           (cd $R; sed 's,  /,  ./,' usr/local/lib/binfmtctl/manifest | sha256sum -c --quiet)
+           (cd $R; stat -c '%a %n' usr/local/lib/binfmtctl usr/local/lib/binfmtctl/* etc/binfmt.d/*)"#
+    ))
+    .ok();
+    assert_eq!(
+        ran.stdout,
+        "8\n755 usr/local/lib/binfmtctl\n644 usr/local/lib/binfmtctl/manifest\n\
+         755 usr/local/lib/binfmtctl/qemu-aarch64\n755 usr/local/lib/binfmtctl/qemu-riscv64\n\
+         755 usr/local/lib/binfmtctl/register\n644 etc/binfmt.d/zz-binfmtctl.conf\n",
+        "{}",
+        ran.stderr
+    );
+}
+
+/// What a killed run left beside a file goes with the file.
+#[test]
+fn leftovers_of_killed_runs_are_removed() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           lib=$R/usr/local/lib/binfmtctl
+           mkdir -p $lib; echo half >$lib/.manifest.new; p --remove 2>&1; files; rmdir $lib
+           p --install arm64 2>/dev/null; echo half >$lib/.qemu-aarch64.new; p --remove 2>/dev/null; files; ls $R/usr/local/lib"#
+    ))
+    .ok();
+    assert_eq!(ran.stdout, "nothing was persisted there\n");
+}
+
 #[test]
 fn a_root_that_is_none_is_refused() {
     assert!(!Path::new("/nonesuch").exists());
