@@ -4,9 +4,13 @@
 //! OpenRC's binfmt service look for them; where neither is, a service of ours reads the same file. A
 //! manifest names all that was written, so that `--remove` takes away that and nothing else.
 
+mod obstacle;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
 
 use crate::Session;
 use crate::apply::StepResult;
@@ -156,6 +160,7 @@ impl Session<'_> {
     /// # Errors
     /// The first thing that went wrong, after all items were tried.
     pub(crate) fn persist(&mut self, args: &PersistArgs) -> Result<(), Error> {
+        obstacle::lib_dir(&args.lib_dir)?;
         let tree = Tree::open(&args.root)?;
         let _alone = tree.lock();
         let manifest = args.lib_dir.join("manifest");
@@ -175,8 +180,10 @@ impl Session<'_> {
 
         // The tree's system runs on this very kernel and CPU, or on one like it.
         let mut state = observe(self.root);
+        let system = obstacle::system(&tree)?;
         let arches = requested.iter().filter_map(|item| item.as_ref().ok().copied());
-        state.probes = probe::probe(self.root, arches, None)?;
+        let also = system.filter(|arch| !requested.contains(&Ok(arch)));
+        state.probes = probe::probe(self.root, arches.chain(also), None)?;
 
         let mut job = Job {
             tree: &tree,
@@ -185,8 +192,9 @@ impl Session<'_> {
             manifest,
             changed: false,
         };
-        let before = tree.read(Path::new(CONF))?;
-        let mut rules = parse_conf(&before);
+        let boot = Boot::of(&tree);
+        obstacle::check(&tree, boot, system, &state, &job)?;
+        let mut rules = parse_conf(&tree.read(Path::new(CONF))?);
         let mut results = Vec::new();
         for item in &requested {
             let (subject, result) = match item {
@@ -209,13 +217,13 @@ impl Session<'_> {
             results.push(("persist", result));
         }
 
-        let boot = Boot::of(&tree);
         let script_path = args.lib_dir.join("register");
         job.text(&(script_path.clone(), 0o755, script()))?;
         job.text(&(CONF.into(), 0o644, conf(&rules)))?;
         boot.files(&script_path).iter().try_for_each(|wanted| job.text(wanted))?;
         if let Some((link, to)) = boot.link() {
-            tree.link(Path::new(link), to)?;
+            let link = Path::new(link);
+            tree.link(link, to).map_err(|error| job.explain(link, error))?;
         }
         job.finish()?;
 
@@ -314,7 +322,7 @@ impl Job<'_> {
         self.changed = true;
         self.tree
             .write_text(&self.manifest, 0o644, &self.written.text())
-            .map_err(|error| self.explain(error))
+            .map_err(|error| self.explain(&self.manifest, error))
     }
 
     fn has(&self, path: &Path, sha256: &str) -> Result<bool, Error> {
@@ -339,7 +347,7 @@ impl Job<'_> {
         let written = self.tree.write(path, 0o755, |file| {
             all.unpack(vec![(emulator, file)]).pop().unwrap_or(Err(Error::NoEmulators))
         });
-        written.map(|()| true).map_err(|error| self.explain(error))
+        written.map(|()| true).map_err(|error| self.explain(path, error))
     }
 
     fn text(&mut self, (path, mode, text): &Wanted) -> Result<(), Error> {
@@ -349,7 +357,7 @@ impl Job<'_> {
             return Ok(());
         }
         self.note(path, &sha256)?;
-        self.tree.write_text(path, *mode, text).map_err(|error| self.explain(error))
+        self.tree.write_text(path, *mode, text).map_err(|error| self.explain(path, error))
     }
 
     /// Forgets the contents that were there before an upgrade.
@@ -361,21 +369,31 @@ impl Job<'_> {
         if self.tree.read(&self.manifest)? == text {
             return Ok(());
         }
-        self.tree.write_text(&self.manifest, 0o644, &text).map_err(|error| self.explain(error))
+        self.tree
+            .write_text(&self.manifest, 0o644, &text)
+            .map_err(|error| self.explain(&self.manifest, error))
     }
 
-    /// A host that cannot be written to needs another place, or another way.
-    fn explain(&self, error: Error) -> Error {
-        use nix::errno::Errno::{EACCES, EPERM, EROFS};
-        match error.errno() {
-            Some(EROFS) => Error::Host {
-                what: error.to_string(),
-                hint: "an immutable host: choose a writable place with --lib-dir, or declare binfmt in the host's own configuration; `hold` needs no files"
-                    .to_owned(),
-            },
-            Some(EPERM | EACCES) => Error::Host { what: error.to_string(), hint: "run it as root".to_owned() },
-            _ => error,
-        }
+    /// A host that `path` cannot be written to needs another place, or another way.
+    fn explain(&self, path: &Path, error: Error) -> Error {
+        use Errno::{EACCES, EDQUOT, ENOSPC, EPERM, EROFS};
+        let Error::System { op: Op::Write, errno, .. } = error else { return error };
+        let hint = match errno {
+            EROFS if path.starts_with(self.lib_dir) => {
+                "an immutable host: choose a writable place with --lib-dir; `hold` needs no files"
+            }
+            EROFS => {
+                "an immutable host: declare binfmt in its own configuration; `hold` needs no files"
+            }
+            EPERM | EACCES => "run it as root; if it is, `lsattr -d` shows immutable directories",
+            ENOSPC | EDQUOT => {
+                "make room there, choose another place with --lib-dir, or persist fewer platforms"
+            }
+            _ => return error,
+        };
+        // The path in the error may be the one that the emulator has elsewhere.
+        let what = Error::system(Op::Write, self.tree.shown(path), errno).to_string();
+        Error::Host { what, hint: hint.to_owned() }
     }
 }
 

@@ -10,8 +10,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, fchmod, flock, fsync, mkdirat,
-    openat, openat2, renameat, symlinkat, unlinkat,
+    Access, AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, StatVfsMountFlags, accessat,
+    fchmod, flock, fstatvfs, fsync, mkdirat, openat, openat2, renameat, symlinkat, unlinkat,
 };
 
 use crate::error::{Error, Op};
@@ -69,6 +69,30 @@ impl Tree {
     /// Whether something is there.
     pub fn exists(&self, path: &Path) -> bool {
         self.resolve(path, OFlags::PATH).is_ok()
+    }
+
+    /// Whether files can be made in a directory, or in the one where it would be made.
+    ///
+    /// # Errors
+    /// The kernel's answer: EROFS, EACCES; EPERM for a directory that is immutable.
+    pub fn writable(&self, dir: &Path) -> Result<(), Error> {
+        accessat(self.nearest(dir)?, ".", Access::WRITE_OK, AtFlags::empty())
+            .map_err(self.failed(Op::Write, dir))
+    }
+
+    /// Whether programs in a directory, or in the one where it would be made, can be run.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn executable(&self, dir: &Path) -> Result<bool, Error> {
+        let mount = fstatvfs(self.nearest(dir)?).map_err(self.failed(Op::Read, dir))?;
+        Ok(!mount.f_flag.contains(StatVfsMountFlags::NOEXEC))
+    }
+
+    /// The last directory of a path that is there.
+    fn nearest(&self, dir: &Path) -> Result<OwnedFd, Error> {
+        let there = dir.ancestors().find(|dir| self.exists(dir)).unwrap_or(Path::new("/"));
+        self.resolve(there, OFlags::PATH | OFlags::DIRECTORY).map_err(self.failed(Op::Write, dir))
     }
 
     /// Opens a file for reading; `None` where there is none.

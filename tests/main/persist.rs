@@ -100,7 +100,7 @@ fn a_read_only_host_is_refused_with_a_way_out() {
     .ok();
     assert_eq!(ran.stdout, "");
     assert!(
-        ran.last_line().ends_with("/mnt/root/usr/local: Read-only file system"),
+        ran.last_line().ends_with("/mnt/root/usr/local/lib/binfmtctl: Read-only file system"),
         "{}",
         ran.stderr
     );
@@ -109,6 +109,64 @@ fn a_read_only_host_is_refused_with_a_way_out() {
         "{}",
         ran.stderr
     );
+}
+
+/// Each is refused before anything is written, and the advice fits.
+#[test]
+fn what_cannot_work_is_refused_and_leaves_nothing() {
+    let arm64 = guests(&["arm64"]).join("arm64/bin/busybox");
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           refused() {{ echo "$(p --install arm64,riscv64 "$@" 2>&1 | sed "s,$R,ROOT,") -> $(files)"; }}
+           cp {arm64} $R/usr/lib/systemd/systemd; refused; rm $R/usr/lib/systemd/systemd
+           mount -t tmpfs -o ro none $R/etc; refused; umount $R/etc
+           mkdir $R/opt; mount -t tmpfs -o noexec none $R/opt; refused --lib-dir /opt/qemu; umount $R/opt
+           touch $R/etc/NIXOS; refused; rm $R/etc/NIXOS
+           for dir in lib "/a b" /a/../b /; do refused --lib-dir "$dir"; done
+           rm $R/usr/lib/systemd/systemd-binfmt; refused"#,
+        arm64 = arm64.display()
+    ))
+    .ok();
+    let usage = |dir| {
+        format!(
+            "error: --lib-dir takes an absolute path of letters, digits and ._+-@, not '{dir}' -> \n"
+        )
+    };
+    let expected = [
+        "hint: run `persist` on that machine: it needs emulators that are built for it\n\
+         error: the system in ROOT/ is for arm64, which this machine does not run natively -> ./usr/lib/systemd/systemd\n\
+         hint: an immutable host: declare binfmt in its own configuration; `hold` needs no files\n\
+         error: cannot write ROOT/etc/binfmt.d: Read-only file system -> \n\
+         hint: choose another place with --lib-dir\n\
+         error: ROOT/opt/qemu is mounted noexec -> \n\
+         hint: set boot.binfmt.emulatedSystems = [ \"aarch64-linux\" ]; or use `hold`, which needs no files\n\
+         error: NixOS makes such files from its configuration -> ./etc/NIXOS\n"
+            .to_owned(),
+        usage("lib"),
+        usage("/a b"),
+        usage("/a/../b"),
+        usage("/"),
+        "hint: in a container, give it the host's root: -v /:/host, with --root /host\n\
+         error: no system boots from ROOT/ -> \n"
+            .to_owned(),
+    ];
+    assert_eq!(ran.stdout, expected.concat());
+}
+
+#[test]
+fn a_full_disk_is_named_and_keeps_what_was_there() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           mkdir $R/usr/local; mount -t tmpfs -o size=1m none $R/usr/local
+           p --install arm64 || echo $?; grep -c ^: $R/etc/binfmt.d/* || true; p --remove 2>/dev/null; files"#
+    ))
+    .ok();
+    assert_eq!(ran.stdout, "1\n0\n");
+    assert_eq!(
+        ran.last_line(),
+        "error: cannot persist arm64: cannot write /mnt/root/usr/local/lib/binfmtctl/qemu-aarch64: No space left on device"
+    );
+    assert!(ran.stderr.contains("hint: make room there, choose another place"), "{}", ran.stderr);
 }
 
 /// Killed at many different moments: each file is whole, old or new, and `--remove` finds all.
@@ -194,7 +252,7 @@ fn other_boots_get_a_service_that_registers_the_same() {
            start() {{ mkdir -p /usr/local/lib /etc/binfmt.d 2>/dev/null || true
                      mount -t tmpfs none /usr/local; mkdir -p /usr/local/lib; mount --rbind $R/usr/local /usr/local
                      mount --rbind $R/etc /etc; sh /usr/local/lib/binfmtctl/register; }}
-           mkdir -p $R/sbin; p --install arm64; p --remove
+           mkdir -p $R/sbin; touch $R/sbin/init; p --install arm64; p --remove
            touch $R/sbin/openrc-run; p --install arm64; ls $R/etc/init.d $R/etc/runlevels/boot; p --remove; find $R/etc -type f -o -type l
            rm $R/sbin/openrc-run; mkdir -p $R/usr/lib/systemd; touch $R/usr/lib/systemd/systemd; p --install arm64
            readlink -f $R/etc/systemd/system/sysinit.target.wants/binfmtctl.service | sed "s,$R,,"
