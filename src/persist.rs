@@ -1,8 +1,8 @@
 //! `persist`: files on the host's disk from which the next boot registers.
 //!
-//! Emulators go to a directory of their own, registrations to binfmt.d, where systemd-binfmt and
-//! OpenRC's binfmt service look for them; where neither is, a service of ours reads the same file. A
-//! manifest names all that was written, so that `--remove` takes away that and nothing else.
+//! Emulators go to a directory of their own, registrations to binfmt.d, where systemd-binfmt looks
+//! for them; where that does not run, a service of ours reads the same file. A manifest names all
+//! that was written, so that `--remove` takes away that and nothing else.
 
 mod obstacle;
 
@@ -19,7 +19,7 @@ use crate::cli::PersistArgs;
 use crate::emulator::{Emulator, digest, own};
 use crate::entry::{EntryName, Registration};
 use crate::error::{Error, Op};
-use crate::host::{Server, State, observe};
+use crate::host::{Instance, Server, State, look, observe};
 use crate::plan::{self, Options};
 use crate::probe;
 use crate::tree::Tree;
@@ -33,16 +33,19 @@ const CONF_HEAD: &str =
 /// What must run at boot for [`CONF`] to take effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Boot {
-    /// A service of the distribution does.
-    Present(&'static str),
-    /// systemd without systemd-binfmt: a unit of ours.
+    /// systemd-binfmt does.
+    Present,
+    /// systemd without systemd-binfmt, or with it masked: a unit of ours.
     Systemd,
-    /// OpenRC without its binfmt service: a script of ours.
+    /// OpenRC: a service of ours. Its own need not be in a runlevel, and that of older versions
+    /// takes the backslashes out of registrations (`read` without `-r` in its binfmt.sh).
     OpenRc,
     /// Nobody.
     Unknown,
 }
 
+/// Where an administrator masks systemd-binfmt.
+const BINFMT_UNIT: &str = "/etc/systemd/system/systemd-binfmt.service";
 const UNIT: &str = "/etc/systemd/system/binfmtctl.service";
 const UNIT_WANTED: &str = "/etc/systemd/system/sysinit.target.wants/binfmtctl.service";
 const INIT: &str = "/etc/init.d/binfmtctl";
@@ -54,12 +57,13 @@ type Wanted = (PathBuf, u32, String);
 impl Boot {
     fn of(tree: &Tree) -> Self {
         let any = |paths: &[&str]| paths.iter().any(|path| tree.exists(Path::new(path)));
-        if any(&["/usr/lib/systemd/systemd-binfmt", "/lib/systemd/systemd-binfmt"]) {
-            Self::Present("systemd-binfmt")
+        // Some mask it, as it drops the entries of others: WSL's, for one.
+        let masked =
+            tree.link_text(Path::new(BINFMT_UNIT)).is_some_and(|to| to == Path::new("/dev/null"));
+        if !masked && any(&["/usr/lib/systemd/systemd-binfmt", "/lib/systemd/systemd-binfmt"]) {
+            Self::Present
         } else if any(&["/usr/lib/systemd/systemd", "/lib/systemd/systemd"]) {
             Self::Systemd
-        } else if any(&["/etc/init.d/binfmt"]) {
-            Self::Present("OpenRC's binfmt service")
         } else if any(&["/sbin/openrc-run", "/usr/sbin/openrc-run"]) {
             Self::OpenRc
         } else {
@@ -71,7 +75,7 @@ impl Boot {
     fn files(self, script: &Path) -> Vec<Wanted> {
         let start = script.display();
         match self {
-            Self::Present(_) | Self::Unknown => Vec::new(),
+            Self::Present | Self::Unknown => Vec::new(),
             Self::Systemd => vec![(
                 UNIT.into(),
                 0o644,
@@ -88,7 +92,7 @@ impl Boot {
                 0o755,
                 format!(
                     "#!/sbin/openrc-run\ndescription=\"Register emulators for other architectures\"\n\n\
-                     depend() {{\n\tneed localmount\n\tafter procfs\n}}\n\nstart() {{\n\tebegin \"Registering emulators\"\n\
+                     depend() {{\n\tneed localmount\n\tafter procfs modules binfmt\n}}\n\nstart() {{\n\tebegin \"Registering emulators\"\n\
                      \t/bin/sh {start}\n\teend $?\n}}\n"
                 ),
             )],
@@ -100,7 +104,7 @@ impl Boot {
         match self {
             Self::Systemd => Some((UNIT_WANTED, "../binfmtctl.service")),
             Self::OpenRc => Some((INIT_WANTED, INIT)),
-            Self::Present(_) | Self::Unknown => None,
+            Self::Present | Self::Unknown => None,
         }
     }
 }
@@ -163,6 +167,7 @@ impl Session<'_> {
         obstacle::lib_dir(&args.lib_dir)?;
         let tree = Tree::open(&args.root)?;
         let _alone = tree.lock();
+        obstacle::elsewhere(&tree, &args.lib_dir)?;
         let manifest = args.lib_dir.join("manifest");
         if args.remove {
             return self.unpersist(&tree, &manifest);
@@ -191,6 +196,8 @@ impl Session<'_> {
             written: Manifest::parse(&tree.read(&manifest)?),
             manifest,
             changed: false,
+            kept: Vec::new(),
+            registrations: Vec::new(),
         };
         let boot = Boot::of(&tree);
         obstacle::check(&tree, boot, system, &state, &job)?;
@@ -227,21 +234,50 @@ impl Session<'_> {
         }
         job.finish()?;
 
-        let changed = job.changed;
-        self.log(&match (boot, changed) {
-            (Boot::Present(who), true) => {
-                format!("{who} registers these at the next boot, and at each of its restarts")
+        for (path, kept) in &job.kept {
+            let (path, kept) = (tree.shown(path), tree.shown(kept));
+            self.log(&format!(
+                "warning: {} was not as persist had left it: kept as {}",
+                path.display(),
+                kept.display()
+            ));
+        }
+        let active = self.are_active(&job.registrations);
+        self.log(&match boot {
+            _ if !job.changed && active => "unchanged, and active now".to_owned(),
+            _ if !job.changed => "unchanged".to_owned(),
+            Boot::Present => {
+                "systemd-binfmt registers these at the next boot, and at each of its restarts"
+                    .to_owned()
             }
-            (Boot::Systemd | Boot::OpenRc, true) => {
+            Boot::Systemd | Boot::OpenRc => {
                 "the service binfmtctl registers these at the next boot".to_owned()
             }
-            (Boot::Unknown, _) => format!(
+            Boot::Unknown => format!(
                 "note: found neither systemd nor OpenRC there: let its boot run `sh {}`",
                 script_path.display()
             ),
-            (_, false) => "unchanged".to_owned(),
         });
+        // New emulators are not what an entry of before has open.
+        if job.changed || !active {
+            self.log(&format!(
+                "to use them now, run on that machine: sh {}",
+                script_path.display()
+            ));
+        }
         self.verdict(results)
+    }
+
+    /// Whether the running kernel has all of these.
+    fn are_active(&self, registrations: &[Registration]) -> bool {
+        let instance = self.root.path(look(self.root, &observe(self.root)));
+        let instance = Instance::read(&instance).unwrap_or_default();
+        instance.enabled
+            && registrations.iter().all(|registration| {
+                instance.entry(registration.name().as_str()).is_some_and(|entry| {
+                    registration.is(entry) && entry.interpreter == registration.interpreter()
+                })
+            })
     }
 
     fn persist_one(
@@ -264,6 +300,7 @@ impl Session<'_> {
         let registration = Registration::new(name, arch, &path, options.flags(state)?)?;
         let new = job.emulator(&path, emulator, &self.emulators)?;
         let rule = registration.to_string();
+        job.registrations.push(registration);
         let new_rule = rules.insert(emulator.name.clone(), rule.clone()) != Some(rule);
         Ok(if new || new_rule { path.display().to_string() } else { "unchanged".to_owned() })
     }
@@ -313,11 +350,26 @@ struct Job<'a> {
     manifest: PathBuf,
     written: Manifest,
     changed: bool,
+    /// Files of somebody else that were in the way, and where they are now.
+    kept: Vec<(PathBuf, PathBuf)>,
+    /// What is now on disk.
+    registrations: Vec<Registration>,
 }
 
 impl Job<'_> {
     /// Notes what is about to be written, before it is: what `--remove` does not know of, it leaves.
+    ///
+    /// A file that others made or changed gets another name before it loses this one.
     fn note(&mut self, path: &Path, sha256: &str) -> Result<(), Error> {
+        if let Some(file) = self.tree.open_file(path)? {
+            let there = digest(file)
+                .map_err(|error| Error::system(Op::Read, self.tree.shown(path), error))?;
+            let known = self.written.0.get(path).is_some_and(|known| known.contains(&there));
+            if !known && there != sha256 {
+                let kept = self.tree.keep(path).map_err(|error| self.explain(path, error))?;
+                self.kept.push((path.into(), kept));
+            }
+        }
         self.written.add(path, sha256);
         self.changed = true;
         self.tree
@@ -409,6 +461,11 @@ fn parse_conf(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The emulator that a rule names.
+fn interpreter(rule: &str) -> Option<&Path> {
+    rule.chars().next().and_then(|delimiter| rule.split(delimiter).nth(6)).map(Path::new)
+}
+
 fn conf(rules: &BTreeMap<String, String>) -> String {
     // In the order of the architectures, so that two runs write the same.
     let position =
@@ -434,6 +491,8 @@ mod tests {
     #[test]
     fn a_conf_is_read_as_it_was_written() {
         let text = format!("{CONF_HEAD}:qemu-aarch64:M:0:a:b:/x:F\n:qemu-arm:M:0:a:b:/y:F\n");
-        assert_eq!(conf(&parse_conf(&text)), text);
+        let rules = parse_conf(&text);
+        assert_eq!(conf(&rules), text);
+        assert_eq!(interpreter(&rules["qemu-arm"]), Some(Path::new("/y")));
     }
 }

@@ -7,11 +7,13 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     Access, AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, StatVfsMountFlags, accessat,
-    fchmod, flock, fstatvfs, fsync, mkdirat, openat, openat2, renameat, symlinkat, unlinkat,
+    fchmod, flock, fstatvfs, fsync, linkat, mkdirat, openat, openat2, readlinkat, renameat,
+    symlinkat, unlinkat,
 };
 
 use crate::error::{Error, Op};
@@ -191,6 +193,27 @@ impl Tree {
             file.write_all(text.as_bytes())
                 .map_err(|error| Error::system(Op::Write, self.shown(path), error))
         })
+    }
+
+    /// Gives a file a second name that lasts when it is replaced: its own with `.orig` after it.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn keep(&self, path: &Path) -> Result<PathBuf, Error> {
+        let (dir, name) = self.parent(path)?;
+        let mut kept = name.clone();
+        kept.push(".orig");
+        let _ = unlinkat(&dir, &kept, AtFlags::empty());
+        linkat(&dir, &name, &dir, &kept, AtFlags::empty())
+            .map_err(self.failed(Op::Write, &path.with_file_name(&kept)))?;
+        Ok(path.with_file_name(kept))
+    }
+
+    /// What a symbolic link says; `None` where there is none.
+    pub fn link_text(&self, path: &Path) -> Option<PathBuf> {
+        let dir = self.resolve(path.parent()?, OFlags::PATH | OFlags::DIRECTORY).ok()?;
+        let text = readlinkat(&dir, path.file_name()?, Vec::new()).ok()?;
+        Some(OsString::from_vec(text.into_bytes()).into())
     }
 
     /// Makes a symbolic link, if nothing is there.

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::{Component, Path};
 
-use super::{Boot, CONF, Job};
+use super::{Boot, CONF, Job, interpreter, parse_conf};
 use crate::arch::Arch;
 use crate::elf;
 use crate::emulator::own;
@@ -33,6 +33,22 @@ pub(super) fn lib_dir(dir: &Path) -> Result<(), Error> {
         "--lib-dir takes an absolute path of letters, digits and ._+-@, not '{}'",
         Error::shorten(&dir.to_string_lossy())
     )))
+}
+
+/// Refuses a directory other than the one of an earlier run: the file of registrations names one.
+pub(super) fn elsewhere(tree: &Tree, lib_dir: &Path) -> Result<(), Error> {
+    let rules = parse_conf(&tree.read(Path::new(CONF))?);
+    let mut dirs = rules.values().filter_map(|rule| interpreter(rule)?.parent());
+    match dirs.find(|dir| *dir != lib_dir && tree.exists(&dir.join("manifest"))) {
+        None => Ok(()),
+        Some(dir) => Err(Error::Host {
+            what: format!("emulators were persisted in {} before", dir.display()),
+            hint: format!(
+                "say --lib-dir {0}, or remove those first: persist --remove --lib-dir {0}",
+                dir.display()
+            ),
+        }),
+    }
 }
 
 /// The architecture that the tree's system is built for; `None` where no program tells.
