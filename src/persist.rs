@@ -1,12 +1,16 @@
 //! `persist`: files on the host's disk from which the next boot registers.
 //!
-//! Emulators go to a directory of their own, registrations to binfmt.d, where systemd-binfmt and
-//! OpenRC's binfmt service look for them; where neither is, a service of ours reads the same file. A
-//! manifest names all that was written, so that `--remove` takes away that and nothing else.
+//! Emulators go to a directory of their own, registrations to binfmt.d, where systemd-binfmt looks
+//! for them; where that does not run, a service of ours reads the same file. A manifest names all
+//! that was written, so that `--remove` takes away that and nothing else.
+
+mod obstacle;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
 
 use crate::Session;
 use crate::apply::StepResult;
@@ -15,7 +19,7 @@ use crate::cli::PersistArgs;
 use crate::emulator::{Emulator, digest, own};
 use crate::entry::{EntryName, Registration};
 use crate::error::{Error, Op};
-use crate::host::{Server, State, observe};
+use crate::host::{Instance, Server, State, look, observe};
 use crate::plan::{self, Options};
 use crate::probe;
 use crate::tree::Tree;
@@ -29,16 +33,19 @@ const CONF_HEAD: &str =
 /// What must run at boot for [`CONF`] to take effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Boot {
-    /// A service of the distribution does.
-    Present(&'static str),
-    /// systemd without systemd-binfmt: a unit of ours.
+    /// systemd-binfmt does.
+    Present,
+    /// systemd without systemd-binfmt, or with it masked: a unit of ours.
     Systemd,
-    /// OpenRC without its binfmt service: a script of ours.
+    /// OpenRC: a service of ours. Its own need not be in a runlevel, and that of older versions
+    /// takes the backslashes out of registrations (`read` without `-r` in its binfmt.sh).
     OpenRc,
     /// Nobody.
     Unknown,
 }
 
+/// Where an administrator masks systemd-binfmt.
+const BINFMT_UNIT: &str = "/etc/systemd/system/systemd-binfmt.service";
 const UNIT: &str = "/etc/systemd/system/binfmtctl.service";
 const UNIT_WANTED: &str = "/etc/systemd/system/sysinit.target.wants/binfmtctl.service";
 const INIT: &str = "/etc/init.d/binfmtctl";
@@ -50,12 +57,13 @@ type Wanted = (PathBuf, u32, String);
 impl Boot {
     fn of(tree: &Tree) -> Self {
         let any = |paths: &[&str]| paths.iter().any(|path| tree.exists(Path::new(path)));
-        if any(&["/usr/lib/systemd/systemd-binfmt", "/lib/systemd/systemd-binfmt"]) {
-            Self::Present("systemd-binfmt")
+        // Some mask it, as it drops the entries of others: WSL's, for one.
+        let masked =
+            tree.link_text(Path::new(BINFMT_UNIT)).is_some_and(|to| to == Path::new("/dev/null"));
+        if !masked && any(&["/usr/lib/systemd/systemd-binfmt", "/lib/systemd/systemd-binfmt"]) {
+            Self::Present
         } else if any(&["/usr/lib/systemd/systemd", "/lib/systemd/systemd"]) {
             Self::Systemd
-        } else if any(&["/etc/init.d/binfmt"]) {
-            Self::Present("OpenRC's binfmt service")
         } else if any(&["/sbin/openrc-run", "/usr/sbin/openrc-run"]) {
             Self::OpenRc
         } else {
@@ -67,7 +75,7 @@ impl Boot {
     fn files(self, script: &Path) -> Vec<Wanted> {
         let start = script.display();
         match self {
-            Self::Present(_) | Self::Unknown => Vec::new(),
+            Self::Present | Self::Unknown => Vec::new(),
             Self::Systemd => vec![(
                 UNIT.into(),
                 0o644,
@@ -84,7 +92,7 @@ impl Boot {
                 0o755,
                 format!(
                     "#!/sbin/openrc-run\ndescription=\"Register emulators for other architectures\"\n\n\
-                     depend() {{\n\tneed localmount\n\tafter procfs\n}}\n\nstart() {{\n\tebegin \"Registering emulators\"\n\
+                     depend() {{\n\tneed localmount\n\tafter procfs modules binfmt\n}}\n\nstart() {{\n\tebegin \"Registering emulators\"\n\
                      \t/bin/sh {start}\n\teend $?\n}}\n"
                 ),
             )],
@@ -96,7 +104,7 @@ impl Boot {
         match self {
             Self::Systemd => Some((UNIT_WANTED, "../binfmtctl.service")),
             Self::OpenRc => Some((INIT_WANTED, INIT)),
-            Self::Present(_) | Self::Unknown => None,
+            Self::Present | Self::Unknown => None,
         }
     }
 }
@@ -156,7 +164,10 @@ impl Session<'_> {
     /// # Errors
     /// The first thing that went wrong, after all items were tried.
     pub(crate) fn persist(&mut self, args: &PersistArgs) -> Result<(), Error> {
+        obstacle::lib_dir(&args.lib_dir)?;
         let tree = Tree::open(&args.root)?;
+        let _alone = tree.lock();
+        obstacle::elsewhere(&tree, &args.lib_dir)?;
         let manifest = args.lib_dir.join("manifest");
         if args.remove {
             return self.unpersist(&tree, &manifest);
@@ -174,8 +185,10 @@ impl Session<'_> {
 
         // The tree's system runs on this very kernel and CPU, or on one like it.
         let mut state = observe(self.root);
+        let system = obstacle::system(&tree)?;
         let arches = requested.iter().filter_map(|item| item.as_ref().ok().copied());
-        state.probes = probe::probe(self.root, arches, None)?;
+        let also = system.filter(|arch| !requested.contains(&Ok(arch)));
+        state.probes = probe::probe(self.root, arches.chain(also), None)?;
 
         let mut job = Job {
             tree: &tree,
@@ -183,9 +196,12 @@ impl Session<'_> {
             written: Manifest::parse(&tree.read(&manifest)?),
             manifest,
             changed: false,
+            kept: Vec::new(),
+            registrations: Vec::new(),
         };
-        let before = tree.read(Path::new(CONF))?;
-        let mut rules = parse_conf(&before);
+        let boot = Boot::of(&tree);
+        obstacle::check(&tree, boot, system, &state, &job)?;
+        let mut rules = parse_conf(&tree.read(Path::new(CONF))?);
         let mut results = Vec::new();
         for item in &requested {
             let (subject, result) = match item {
@@ -208,31 +224,60 @@ impl Session<'_> {
             results.push(("persist", result));
         }
 
-        let boot = Boot::of(&tree);
         let script_path = args.lib_dir.join("register");
         job.text(&(script_path.clone(), 0o755, script()))?;
         job.text(&(CONF.into(), 0o644, conf(&rules)))?;
         boot.files(&script_path).iter().try_for_each(|wanted| job.text(wanted))?;
         if let Some((link, to)) = boot.link() {
-            tree.link(Path::new(link), to)?;
+            let link = Path::new(link);
+            tree.link(link, to).map_err(|error| job.explain(link, error))?;
         }
         job.finish()?;
 
-        let changed = job.changed;
-        self.log(&match (boot, changed) {
-            (Boot::Present(who), true) => {
-                format!("{who} registers these at the next boot, and at each of its restarts")
+        for (path, kept) in &job.kept {
+            let (path, kept) = (tree.shown(path), tree.shown(kept));
+            self.log(&format!(
+                "warning: {} was not as persist had left it: kept as {}",
+                path.display(),
+                kept.display()
+            ));
+        }
+        let active = self.are_active(&job.registrations);
+        self.log(&match boot {
+            _ if !job.changed && active => "unchanged, and active now".to_owned(),
+            _ if !job.changed => "unchanged".to_owned(),
+            Boot::Present => {
+                "systemd-binfmt registers these at the next boot, and at each of its restarts"
+                    .to_owned()
             }
-            (Boot::Systemd | Boot::OpenRc, true) => {
+            Boot::Systemd | Boot::OpenRc => {
                 "the service binfmtctl registers these at the next boot".to_owned()
             }
-            (Boot::Unknown, _) => format!(
+            Boot::Unknown => format!(
                 "note: found neither systemd nor OpenRC there: let its boot run `sh {}`",
                 script_path.display()
             ),
-            (_, false) => "unchanged".to_owned(),
         });
+        // New emulators are not what an entry of before has open.
+        if job.changed || !active {
+            self.log(&format!(
+                "to use them now, run on that machine: sh {}",
+                script_path.display()
+            ));
+        }
         self.verdict(results)
+    }
+
+    /// Whether the running kernel has all of these.
+    fn are_active(&self, registrations: &[Registration]) -> bool {
+        let instance = self.root.path(look(self.root, &observe(self.root)));
+        let instance = Instance::read(&instance).unwrap_or_default();
+        instance.enabled
+            && registrations.iter().all(|registration| {
+                instance.entry(registration.name().as_str()).is_some_and(|entry| {
+                    registration.is(entry) && entry.interpreter == registration.interpreter()
+                })
+            })
     }
 
     fn persist_one(
@@ -255,12 +300,14 @@ impl Session<'_> {
         let registration = Registration::new(name, arch, &path, options.flags(state)?)?;
         let new = job.emulator(&path, emulator, &self.emulators)?;
         let rule = registration.to_string();
+        job.registrations.push(registration);
         let new_rule = rules.insert(emulator.name.clone(), rule.clone()) != Some(rule);
         Ok(if new || new_rule { path.display().to_string() } else { "unchanged".to_owned() })
     }
 
     fn unpersist(&mut self, tree: &Tree, manifest: &Path) -> Result<(), Error> {
         let written = Manifest::parse(&tree.read(manifest)?);
+        tree.sweep(manifest);
         if written.0.is_empty() {
             self.log("nothing was persisted there");
             return Ok(());
@@ -274,6 +321,7 @@ impl Session<'_> {
             }
         }
         for (path, known) in &written.0 {
+            tree.sweep(path);
             let Some(file) = tree.open_file(path)? else { continue };
             let sha256 =
                 digest(file).map_err(|error| Error::system(Op::Read, tree.shown(path), error))?;
@@ -302,16 +350,31 @@ struct Job<'a> {
     manifest: PathBuf,
     written: Manifest,
     changed: bool,
+    /// Files of somebody else that were in the way, and where they are now.
+    kept: Vec<(PathBuf, PathBuf)>,
+    /// What is now on disk.
+    registrations: Vec<Registration>,
 }
 
 impl Job<'_> {
     /// Notes what is about to be written, before it is: what `--remove` does not know of, it leaves.
+    ///
+    /// A file that others made or changed gets another name before it loses this one.
     fn note(&mut self, path: &Path, sha256: &str) -> Result<(), Error> {
+        if let Some(file) = self.tree.open_file(path)? {
+            let there = digest(file)
+                .map_err(|error| Error::system(Op::Read, self.tree.shown(path), error))?;
+            let known = self.written.0.get(path).is_some_and(|known| known.contains(&there));
+            if !known && there != sha256 {
+                let kept = self.tree.keep(path).map_err(|error| self.explain(path, error))?;
+                self.kept.push((path.into(), kept));
+            }
+        }
         self.written.add(path, sha256);
         self.changed = true;
         self.tree
             .write_text(&self.manifest, 0o644, &self.written.text())
-            .map_err(|error| self.explain(error))
+            .map_err(|error| self.explain(&self.manifest, error))
     }
 
     fn has(&self, path: &Path, sha256: &str) -> Result<bool, Error> {
@@ -336,7 +399,7 @@ impl Job<'_> {
         let written = self.tree.write(path, 0o755, |file| {
             all.unpack(vec![(emulator, file)]).pop().unwrap_or(Err(Error::NoEmulators))
         });
-        written.map(|()| true).map_err(|error| self.explain(error))
+        written.map(|()| true).map_err(|error| self.explain(path, error))
     }
 
     fn text(&mut self, (path, mode, text): &Wanted) -> Result<(), Error> {
@@ -346,7 +409,7 @@ impl Job<'_> {
             return Ok(());
         }
         self.note(path, &sha256)?;
-        self.tree.write_text(path, *mode, text).map_err(|error| self.explain(error))
+        self.tree.write_text(path, *mode, text).map_err(|error| self.explain(path, error))
     }
 
     /// Forgets the contents that were there before an upgrade.
@@ -358,21 +421,31 @@ impl Job<'_> {
         if self.tree.read(&self.manifest)? == text {
             return Ok(());
         }
-        self.tree.write_text(&self.manifest, 0o644, &text).map_err(|error| self.explain(error))
+        self.tree
+            .write_text(&self.manifest, 0o644, &text)
+            .map_err(|error| self.explain(&self.manifest, error))
     }
 
-    /// A host that cannot be written to needs another place, or another way.
-    fn explain(&self, error: Error) -> Error {
-        use nix::errno::Errno::{EACCES, EPERM, EROFS};
-        match error.errno() {
-            Some(EROFS) => Error::Host {
-                what: error.to_string(),
-                hint: "an immutable host: choose a writable place with --lib-dir, or declare binfmt in the host's own configuration; `hold` needs no files"
-                    .to_owned(),
-            },
-            Some(EPERM | EACCES) => Error::Host { what: error.to_string(), hint: "run it as root".to_owned() },
-            _ => error,
-        }
+    /// A host that `path` cannot be written to needs another place, or another way.
+    fn explain(&self, path: &Path, error: Error) -> Error {
+        use Errno::{EACCES, EDQUOT, ENOSPC, EPERM, EROFS};
+        let Error::System { op: Op::Write, errno, .. } = error else { return error };
+        let hint = match errno {
+            EROFS if path.starts_with(self.lib_dir) => {
+                "an immutable host: choose a writable place with --lib-dir; `hold` needs no files"
+            }
+            EROFS => {
+                "an immutable host: declare binfmt in its own configuration; `hold` needs no files"
+            }
+            EPERM | EACCES => "run it as root; if it is, `lsattr -d` shows immutable directories",
+            ENOSPC | EDQUOT => {
+                "make room there, choose another place with --lib-dir, or persist fewer platforms"
+            }
+            _ => return error,
+        };
+        // The path in the error may be the one that the emulator has elsewhere.
+        let what = Error::system(Op::Write, self.tree.shown(path), errno).to_string();
+        Error::Host { what, hint: hint.to_owned() }
     }
 }
 
@@ -386,6 +459,11 @@ fn parse_conf(text: &str) -> BTreeMap<String, String> {
             Some((name.to_owned(), rule.to_owned()))
         })
         .collect()
+}
+
+/// The emulator that a rule names.
+fn interpreter(rule: &str) -> Option<&Path> {
+    rule.chars().next().and_then(|delimiter| rule.split(delimiter).nth(6)).map(Path::new)
 }
 
 fn conf(rules: &BTreeMap<String, String>) -> String {
@@ -413,6 +491,8 @@ mod tests {
     #[test]
     fn a_conf_is_read_as_it_was_written() {
         let text = format!("{CONF_HEAD}:qemu-aarch64:M:0:a:b:/x:F\n:qemu-arm:M:0:a:b:/y:F\n");
-        assert_eq!(conf(&parse_conf(&text)), text);
+        let rules = parse_conf(&text);
+        assert_eq!(conf(&rules), text);
+        assert_eq!(interpreter(&rules["qemu-arm"]), Some(Path::new("/y")));
     }
 }

@@ -3,14 +3,17 @@
 //! Symbolic links are followed as that system would follow them, and never lead out of the tree.
 //! A file is replaced whole or not at all: written beside its place, synced, renamed.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, ResolveFlags, fsync, mkdirat, openat, openat2, renameat, symlinkat,
-    unlinkat,
+    Access, AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, StatVfsMountFlags, accessat,
+    fchmod, flock, fstatvfs, fsync, linkat, mkdirat, openat, openat2, readlinkat, renameat,
+    symlinkat, unlinkat,
 };
 
 use crate::error::{Error, Op};
@@ -41,6 +44,16 @@ impl Tree {
         }
     }
 
+    /// Waits until nobody else writes here, and keeps others waiting until the result is dropped.
+    ///
+    /// By flock(2) on the root directory, which a container and its host share. Where that cannot
+    /// be had, as on NFS, one goes on without.
+    pub fn lock(&self) -> Option<OwnedFd> {
+        let root = self.resolve(Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
+        flock(&root, FlockOperation::LockExclusive).ok()?;
+        Some(root)
+    }
+
     /// How a path inside is called outside, for messages.
     pub fn shown(&self, path: &Path) -> PathBuf {
         self.path.join(path.strip_prefix("/").unwrap_or(path))
@@ -58,6 +71,30 @@ impl Tree {
     /// Whether something is there.
     pub fn exists(&self, path: &Path) -> bool {
         self.resolve(path, OFlags::PATH).is_ok()
+    }
+
+    /// Whether files can be made in a directory, or in the one where it would be made.
+    ///
+    /// # Errors
+    /// The kernel's answer: EROFS, EACCES; EPERM for a directory that is immutable.
+    pub fn writable(&self, dir: &Path) -> Result<(), Error> {
+        accessat(self.nearest(dir)?, ".", Access::WRITE_OK, AtFlags::empty())
+            .map_err(self.failed(Op::Write, dir))
+    }
+
+    /// Whether programs in a directory, or in the one where it would be made, can be run.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn executable(&self, dir: &Path) -> Result<bool, Error> {
+        let mount = fstatvfs(self.nearest(dir)?).map_err(self.failed(Op::Read, dir))?;
+        Ok(!mount.f_flag.contains(StatVfsMountFlags::NOEXEC))
+    }
+
+    /// The last directory of a path that is there.
+    fn nearest(&self, dir: &Path) -> Result<OwnedFd, Error> {
+        let there = dir.ancestors().find(|dir| self.exists(dir)).unwrap_or(Path::new("/"));
+        self.resolve(there, OFlags::PATH | OFlags::DIRECTORY).map_err(self.failed(Op::Write, dir))
     }
 
     /// Opens a file for reading; `None` where there is none.
@@ -86,7 +123,7 @@ impl Tree {
     }
 
     /// Opens a file's directory, made with all above it if need be.
-    fn parent(&self, path: &Path) -> Result<(OwnedFd, PathBuf), Error> {
+    fn parent(&self, path: &Path) -> Result<(OwnedFd, OsString), Error> {
         let (dir, name) =
             (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
         let mut above: Vec<_> = dir.ancestors().collect();
@@ -96,16 +133,22 @@ impl Tree {
                 continue;
             }
             let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else { continue };
-            let parent = self
-                .resolve(parent, OFlags::PATH | OFlags::DIRECTORY)
-                .map_err(self.failed(Op::Write, dir))?;
-            mkdirat(&parent, name, Mode::from_raw_mode(0o755))
-                .map_err(self.failed(Op::Write, dir))?;
+            self.make_dir(parent, name).map_err(self.failed(Op::Write, dir))?;
         }
         let dir_fd = self
             .resolve(dir, OFlags::RDONLY | OFlags::DIRECTORY)
             .map_err(self.failed(Op::Write, path))?;
         Ok((dir_fd, name.into()))
+    }
+
+    /// Makes a directory that everybody can enter, whatever the umask, and that a power cut leaves.
+    fn make_dir(&self, parent: &Path, name: &OsStr) -> rustix::io::Result<()> {
+        let parent = self.resolve(parent, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mode = Mode::from_raw_mode(0o755);
+        mkdirat(&parent, name, mode)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        fchmod(openat(&parent, name, flags, Mode::empty())?, mode)?;
+        fsync(&parent)
     }
 
     /// Puts a file in place of whatever was there, in one step.
@@ -121,15 +164,16 @@ impl Tree {
         fill: impl FnOnce(&mut File) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let (dir, name) = self.parent(path)?;
-        let beside = format!(".{}.new", name.display());
+        let beside = beside(&name);
         let failed = self.failed(Op::Write, path);
         // Left by a run that was killed.
         let _ = unlinkat(&dir, &beside, AtFlags::empty());
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file =
-            File::from(openat(&dir, &beside, flags, Mode::from_raw_mode(mode)).map_err(&failed)?);
+        let mode = Mode::from_raw_mode(mode);
+        let mut file = File::from(openat(&dir, &beside, flags, mode).map_err(&failed)?);
         let written = fill(&mut file).and_then(|()| {
+            fchmod(&file, mode).map_err(&failed)?; // whatever the umask
             fsync(&file).map_err(&failed)?;
             renameat(&dir, &beside, &dir, &name).map_err(&failed)?;
             fsync(&dir).map_err(&failed)
@@ -151,6 +195,27 @@ impl Tree {
         })
     }
 
+    /// Gives a file a second name that lasts when it is replaced: its own with `.orig` after it.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn keep(&self, path: &Path) -> Result<PathBuf, Error> {
+        let (dir, name) = self.parent(path)?;
+        let mut kept = name.clone();
+        kept.push(".orig");
+        let _ = unlinkat(&dir, &kept, AtFlags::empty());
+        linkat(&dir, &name, &dir, &kept, AtFlags::empty())
+            .map_err(self.failed(Op::Write, &path.with_file_name(&kept)))?;
+        Ok(path.with_file_name(kept))
+    }
+
+    /// What a symbolic link says; `None` where there is none.
+    pub fn link_text(&self, path: &Path) -> Option<PathBuf> {
+        let dir = self.resolve(path.parent()?, OFlags::PATH | OFlags::DIRECTORY).ok()?;
+        let text = readlinkat(&dir, path.file_name()?, Vec::new()).ok()?;
+        Some(OsString::from_vec(text.into_bytes()).into())
+    }
+
     /// Makes a symbolic link, if nothing is there.
     ///
     /// # Errors
@@ -160,6 +225,14 @@ impl Tree {
         match symlinkat(to, &dir, &name) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
             Err(errno) => Err(self.failed(Op::Write, path)(errno)),
+        }
+    }
+
+    /// Removes what a [`Tree::write`] that was killed left beside its place.
+    pub fn sweep(&self, path: &Path) {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
+        if let Ok(dir) = self.resolve(parent, OFlags::PATH | OFlags::DIRECTORY) {
+            let _ = unlinkat(&dir, beside(name), AtFlags::empty());
         }
     }
 
@@ -183,4 +256,12 @@ impl Tree {
             Err(errno) => Err(self.failed(Op::Remove, path)(errno)),
         }
     }
+}
+
+/// Where a file is written before it takes its place.
+fn beside(name: &OsStr) -> OsString {
+    let mut beside = OsString::from(".");
+    beside.push(name);
+    beside.push(".new");
+    beside
 }

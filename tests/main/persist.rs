@@ -27,6 +27,7 @@ fn it_writes_once_and_then_leaves_everything_as_it_is() {
         "persisting: arm64 OK (/usr/local/lib/binfmtctl/qemu-aarch64)\n\
          persisting: riscv64 OK (/usr/local/lib/binfmtctl/qemu-riscv64)\n\
          systemd-binfmt registers these at the next boot, and at each of its restarts\n\
+         to use them now, run on that machine: sh /usr/local/lib/binfmtctl/register\n\
          ./etc/binfmt.d/zz-binfmtctl.conf\n\
          ./usr/local/lib/binfmtctl/manifest\n\
          ./usr/local/lib/binfmtctl/qemu-aarch64\n\
@@ -37,7 +38,7 @@ fn it_writes_once_and_then_leaves_everything_as_it_is() {
          :qemu-riscv64:M:…:/usr/local/lib/binfmtctl/qemu-riscv64:POCF\n\
          persisting: arm64 OK (unchanged)\n\
          persisting: riscv64 OK (unchanged)\n\
-         unchanged\n"
+         unchanged\nto use them now, run on that machine: sh /usr/local/lib/binfmtctl/register\n"
     );
 }
 
@@ -59,6 +60,7 @@ fn it_upgrades_in_place_adds_and_removes_exactly_what_it_wrote() {
         "persisting: arm64 OK (/usr/local/lib/binfmtctl/qemu-aarch64)\n\
          persisting: amd64 OK (this machine's own architecture, which is never registered)\n\
          systemd-binfmt registers these at the next boot, and at each of its restarts\n\
+         to use them now, run on that machine: sh /usr/local/lib/binfmtctl/register\n\
          the old file is whole\n3\n4\n./etc/binfmt.d/mine.conf\n"
     );
 }
@@ -100,7 +102,7 @@ fn a_read_only_host_is_refused_with_a_way_out() {
     .ok();
     assert_eq!(ran.stdout, "");
     assert!(
-        ran.last_line().ends_with("/mnt/root/usr/local: Read-only file system"),
+        ran.last_line().ends_with("/mnt/root/usr/local/lib/binfmtctl: Read-only file system"),
         "{}",
         ran.stderr
     );
@@ -109,6 +111,115 @@ fn a_read_only_host_is_refused_with_a_way_out() {
         "{}",
         ran.stderr
     );
+}
+
+/// Each is refused before anything is written, and the advice fits.
+#[test]
+fn what_cannot_work_is_refused_and_leaves_nothing() {
+    let arm64 = guests(&["arm64"]).join("arm64/bin/busybox");
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           refused() {{ echo "$(p --install arm64,riscv64 "$@" 2>&1 | sed "s,$R,ROOT,") -> $(files)"; }}
+           cp {arm64} $R/usr/lib/systemd/systemd; refused; rm $R/usr/lib/systemd/systemd
+           mount -t tmpfs -o ro none $R/etc; refused; umount $R/etc
+           mkdir $R/opt; mount -t tmpfs -o noexec none $R/opt; refused --lib-dir /opt/qemu; umount $R/opt
+           touch $R/etc/NIXOS; refused; rm $R/etc/NIXOS
+           for dir in lib "/a b" /a/../b /; do refused --lib-dir "$dir"; done
+           rm $R/usr/lib/systemd/systemd-binfmt; refused"#,
+        arm64 = arm64.display()
+    ))
+    .ok();
+    let usage = |dir| {
+        format!(
+            "error: --lib-dir takes an absolute path of letters, digits and ._+-@, not '{dir}' -> \n"
+        )
+    };
+    let expected = [
+        "hint: run `persist` on that machine: it needs emulators that are built for it\n\
+         error: the system in ROOT/ is for arm64, which this machine does not run natively -> ./usr/lib/systemd/systemd\n\
+         hint: an immutable host: declare binfmt in its own configuration; `hold` needs no files\n\
+         error: cannot write ROOT/etc/binfmt.d: Read-only file system -> \n\
+         hint: choose another place with --lib-dir\n\
+         error: ROOT/opt/qemu is mounted noexec -> \n\
+         hint: set boot.binfmt.emulatedSystems = [ \"aarch64-linux\" ]; or use `hold`, which needs no files\n\
+         error: NixOS makes such files from its configuration -> ./etc/NIXOS\n"
+            .to_owned(),
+        usage("lib"),
+        usage("/a b"),
+        usage("/a/../b"),
+        usage("/"),
+        "hint: in a container, give it the host's root: -v /:/host, with --root /host\n\
+         error: no system boots from ROOT/ -> \n"
+            .to_owned(),
+    ];
+    assert_eq!(ran.stdout, expected.concat());
+}
+
+#[test]
+fn a_full_disk_is_named_and_keeps_what_was_there() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           mkdir $R/usr/local; mount -t tmpfs -o size=1m none $R/usr/local
+           p --install arm64 || echo $?; grep -c ^: $R/etc/binfmt.d/* || true; p --remove 2>/dev/null; files"#
+    ))
+    .ok();
+    assert_eq!(ran.stdout, "1\n0\n");
+    assert_eq!(
+        ran.last_line(),
+        "error: cannot persist arm64: cannot write /mnt/root/usr/local/lib/binfmtctl/qemu-aarch64: No space left on device"
+    );
+    assert!(ran.stderr.contains("hint: make room there, choose another place"), "{}", ran.stderr);
+}
+
+/// A file in the way is kept under another name, once; ours are not.
+#[test]
+fn an_upgrade_keeps_what_the_user_changed() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           p --install arm64 2>/dev/null; conf=$R/etc/binfmt.d/zz-binfmtctl.conf
+           echo '# mine' >>$conf; echo ':mine:E::x::/bin/x:' >>$conf
+           p --install arm64,riscv64 2>&1 | grep warning; p --install arm64 2>&1 | grep warning || true
+           tail -2 $conf.orig; tail -1 $conf | cut -c1-22; p --remove 2>/dev/null; files"#
+    ))
+    .ok();
+    assert_eq!(
+        ran.stdout,
+        "warning: /mnt/root/etc/binfmt.d/zz-binfmtctl.conf was not as persist had left it: \
+         kept as /mnt/root/etc/binfmt.d/zz-binfmtctl.conf.orig\n\
+         # mine\n:mine:E::x::/bin/x:\n:qemu-riscv64:M:0:\\x7f\n./etc/binfmt.d/zz-binfmtctl.conf.orig\n"
+    );
+}
+
+#[test]
+fn an_earlier_directory_is_not_forgotten() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           p --install arm64 --lib-dir /opt/qemu 2>/dev/null
+           p --install arm64 2>&1 || p --remove 2>/dev/null || echo $?; files
+           p --remove --lib-dir /opt/qemu 2>/dev/null; files"#
+    ))
+    .ok();
+    assert_eq!(
+        ran.stdout,
+        "hint: say --lib-dir /opt/qemu, or remove those first: persist --remove --lib-dir /opt/qemu\n\
+         error: emulators were persisted in /opt/qemu before\n1\n\
+         ./etc/binfmt.d/zz-binfmtctl.conf\n./opt/qemu/manifest\n./opt/qemu/qemu-aarch64\n./opt/qemu/register\n"
+    );
+}
+
+/// It names the command that makes them work at once, as long as it is needed.
+#[test]
+fn it_says_whether_they_are_active() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           mount -t binfmt_misc none $M; true
+           p --install arm64 2>&1 | tail -1; p --install arm64 2>&1 | tail -1
+           mount --rbind $R/usr/local /usr/local; mount --rbind $R/etc /etc; sh /usr/local/lib/binfmtctl/register
+           p --install arm64 2>&1 | tail -1; echo 0 >$M/qemu-aarch64; p --install arm64 2>&1 | tail -1"#
+    ))
+    .ok();
+    let now = "to use them now, run on that machine: sh /usr/local/lib/binfmtctl/register\n";
+    assert_eq!(ran.stdout, format!("{now}{now}unchanged, and active now\n{now}"));
 }
 
 /// Killed at many different moments: each file is whole, old or new, and `--remove` finds all.
@@ -190,13 +301,14 @@ fn hold_survives_a_systemd_binfmt_restart() {
 fn other_boots_get_a_service_that_registers_the_same() {
     let guests = guests(&["arm64"]);
     let ran = in_namespace(&format!(
-        r#"R=$T/root; p() {{ $B persist --root $R "$@" 2>&1 | tail -1; }}
+        r#"R=$T/root; p() {{ $B persist --root $R "$@" 2>&1 | grep -v "^to use" | tail -1; }}
            start() {{ mkdir -p /usr/local/lib /etc/binfmt.d 2>/dev/null || true
                      mount -t tmpfs none /usr/local; mkdir -p /usr/local/lib; mount --rbind $R/usr/local /usr/local
                      mount --rbind $R/etc /etc; sh /usr/local/lib/binfmtctl/register; }}
-           mkdir -p $R/sbin; p --install arm64; p --remove
+           mkdir -p $R/sbin; touch $R/sbin/init; p --install arm64; p --remove
            touch $R/sbin/openrc-run; p --install arm64; ls $R/etc/init.d $R/etc/runlevels/boot; p --remove; find $R/etc -type f -o -type l
            rm $R/sbin/openrc-run; mkdir -p $R/usr/lib/systemd; touch $R/usr/lib/systemd/systemd; p --install arm64
+           ln -s /dev/null $R/etc/systemd/system/systemd-binfmt.service; touch $R/usr/lib/systemd/systemd-binfmt; p --install riscv64
            readlink -f $R/etc/systemd/system/sysinit.target.wants/binfmtctl.service | sed "s,$R,,"
            start; start; ls $M; chroot {}/arm64 /bin/busybox uname -m"#,
         guests.display()
@@ -210,11 +322,48 @@ fn other_boots_get_a_service_that_registers_the_same() {
          /mnt/root/etc/init.d:\nbinfmtctl\n\n/mnt/root/etc/runlevels/boot:\nbinfmtctl\n\
          registrations of the running system stay: `binfmtctl --uninstall` removes those\n\
          the service binfmtctl registers these at the next boot\n\
+         the service binfmtctl registers these at the next boot\n\
          /etc/systemd/system/binfmtctl.service\n\
-         qemu-aarch64\nregister\nstatus\naarch64\n",
+         qemu-aarch64\nqemu-riscv64\nregister\nstatus\naarch64\n",
         "{}",
         ran.stderr
     );
+}
+
+/// Each waits for the other; a strict umask does not shut containers' users out.
+#[test]
+fn several_at_once_and_a_strict_umask_are_fine() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           umask 077; pids=
+           for i in 1 2 3 4; do p --install arm64,riscv64 >$T/$i 2>&1 & pids="$pids $!"; done
+           for pid in $pids; do wait $pid; done
+           cat $T/[1-4] | grep -c OK
+           (cd $R; sed 's,  /,  ./,' usr/local/lib/binfmtctl/manifest | sha256sum -c --quiet)
+           (cd $R; stat -c '%a %n' usr/local/lib/binfmtctl usr/local/lib/binfmtctl/* etc/binfmt.d/*)"#
+    ))
+    .ok();
+    assert_eq!(
+        ran.stdout,
+        "8\n755 usr/local/lib/binfmtctl\n644 usr/local/lib/binfmtctl/manifest\n\
+         755 usr/local/lib/binfmtctl/qemu-aarch64\n755 usr/local/lib/binfmtctl/qemu-riscv64\n\
+         755 usr/local/lib/binfmtctl/register\n644 etc/binfmt.d/zz-binfmtctl.conf\n",
+        "{}",
+        ran.stderr
+    );
+}
+
+/// What a killed run left beside a file goes with the file.
+#[test]
+fn leftovers_of_killed_runs_are_removed() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           lib=$R/usr/local/lib/binfmtctl
+           mkdir -p $lib; echo half >$lib/.manifest.new; p --remove 2>&1; files; rmdir $lib
+           p --install arm64 2>/dev/null; echo half >$lib/.qemu-aarch64.new; p --remove 2>/dev/null; files; ls $R/usr/local/lib"#
+    ))
+    .ok();
+    assert_eq!(ran.stdout, "nothing was persisted there\n");
 }
 
 #[test]

@@ -1,0 +1,127 @@
+//! What speaks against persisting in a tree: found before anything is written, changes nothing.
+
+use std::io::Read;
+use std::path::{Component, Path};
+
+use super::{Boot, CONF, Job, interpreter, parse_conf};
+use crate::arch::Arch;
+use crate::elf;
+use crate::emulator::own;
+use crate::error::{Error, Op};
+use crate::host::{Server, State};
+use crate::tree::Tree;
+
+/// Programs that tell what a system is built for, the surest first.
+const PROGRAMS: [&str; 6] = [
+    "/usr/lib/systemd/systemd",
+    "/lib/systemd/systemd",
+    "/sbin/init",
+    "/bin/busybox",
+    "/bin/sh",
+    "/usr/bin/env",
+];
+
+/// Refuses a directory that a unit, a shell and an entry would not all read alike.
+pub(super) fn lib_dir(dir: &Path) -> Result<(), Error> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._+-@".contains(c);
+    let up = dir.components().any(|part| part == Component::ParentDir);
+    let named = dir.file_name().is_some() && dir.to_str().is_some_and(|dir| dir.chars().all(plain));
+    if dir.is_absolute() && !up && named {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "--lib-dir takes an absolute path of letters, digits and ._+-@, not '{}'",
+        Error::shorten(&dir.to_string_lossy())
+    )))
+}
+
+/// Refuses a directory other than the one of an earlier run: the file of registrations names one.
+pub(super) fn elsewhere(tree: &Tree, lib_dir: &Path) -> Result<(), Error> {
+    let rules = parse_conf(&tree.read(Path::new(CONF))?);
+    let mut dirs = rules.values().filter_map(|rule| interpreter(rule)?.parent());
+    match dirs.find(|dir| *dir != lib_dir && tree.exists(&dir.join("manifest"))) {
+        None => Ok(()),
+        Some(dir) => Err(Error::Host {
+            what: format!("emulators were persisted in {} before", dir.display()),
+            hint: format!(
+                "say --lib-dir {0}, or remove those first: persist --remove --lib-dir {0}",
+                dir.display()
+            ),
+        }),
+    }
+}
+
+/// The architecture that the tree's system is built for; `None` where no program tells.
+///
+/// # Errors
+/// Where it is one that nobody here knows, and so not this machine's; or its files cannot be read.
+pub(super) fn system(tree: &Tree) -> Result<Option<&'static Arch>, Error> {
+    for path in PROGRAMS.map(Path::new) {
+        let Some(file) = tree.open_file(path)? else { continue };
+        let mut start = Vec::new();
+        file.take(elf::ENOUGH as u64)
+            .read_to_end(&mut start)
+            .map_err(|error| Error::system(Op::Read, tree.shown(path), error))?;
+        if let elf::File::Elf(elf) = elf::File::parse(&start) {
+            let unknown = || foreign(tree, "an architecture that is not known here");
+            return elf.arch().map(Some).ok_or_else(unknown);
+        }
+    }
+    Ok(None)
+}
+
+/// The first thing that is in the way, if anything is.
+///
+/// `state` has the probe of the tree's own architecture `system`.
+pub(super) fn check(
+    tree: &Tree,
+    boot: Boot,
+    system: Option<&Arch>,
+    state: &State,
+    job: &Job<'_>,
+) -> Result<(), Error> {
+    // An entry for a machine's own architecture stops each of its programs, from the next boot on.
+    if let Some(arch) = system
+        && arch != own()
+        && state.server(arch) != Some(Server::Native)
+    {
+        return Err(foreign(tree, arch.oci));
+    }
+    if tree.exists(Path::new("/etc/NIXOS")) {
+        return Err(Error::Host {
+            what: "NixOS makes such files from its configuration".to_owned(),
+            hint: "set boot.binfmt.emulatedSystems = [ \"aarch64-linux\" ]; or use `hold`, which needs no files"
+                .to_owned(),
+        });
+    }
+    // An image of one file has none of these; what is written to it is gone with its container.
+    let init = ["/sbin/init", "/init", "/etc/inittab"];
+    if boot == Boot::Unknown && !init.iter().any(|path| tree.exists(Path::new(path))) {
+        return Err(Error::Host {
+            what: format!("no system boots from {}", tree.shown(Path::new("/")).display()),
+            hint: "in a container, give it the host's root: -v /:/host, with --root /host"
+                .to_owned(),
+        });
+    }
+    let etc = Path::new(CONF).parent().unwrap_or(Path::new("/"));
+    for dir in [job.lib_dir, etc] {
+        tree.writable(dir).map_err(|error| job.explain(dir, error))?;
+    }
+    if !tree.executable(job.lib_dir)? {
+        return Err(Error::Host {
+            what: format!("{} is mounted noexec", tree.shown(job.lib_dir).display()),
+            hint: "choose another place with --lib-dir".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn foreign(tree: &Tree, what: &str) -> Error {
+    Error::Host {
+        what: format!(
+            "the system in {} is for {what}, which this machine does not run natively",
+            tree.shown(Path::new("/")).display()
+        ),
+        hint: "run `persist` on that machine: it needs emulators that are built for it".to_owned(),
+    }
+}
