@@ -3,6 +3,7 @@
 //! Ids never change; messages may. A check that could not look says so and is no failure. The order is
 //! the one in which one thing depends on the other.
 
+mod emulators;
 mod entries;
 mod host;
 mod lasting;
@@ -107,7 +108,7 @@ fn one(
 
 /// All checks.
 pub fn checks() -> impl Iterator<Item = &'static Check> {
-    host::CHECKS.iter().chain(entries::CHECKS).chain(lasting::CHECKS)
+    host::CHECKS.iter().chain(entries::CHECKS).chain(emulators::CHECKS).chain(lasting::CHECKS)
 }
 
 impl Check {

@@ -63,7 +63,7 @@ pub struct Cli {
     pub mount: PathBuf,
 
     /// Say what is found and planned on the way
-    #[arg(short, long)]
+    #[arg(short, long, global = true)]
     pub verbose: bool,
 
     /// Print the version, and QEMU's

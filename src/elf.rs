@@ -6,6 +6,8 @@ use crate::arch::{Arch, Class, Data};
 /// How many bytes of a file are enough for everything here, the kernel's own 256 included.
 pub const ENOUGH: usize = 4096;
 
+/// Program header type of a part that is mapped into memory.
+const PT_LOAD: u64 = 1;
 /// Program header type of the dynamic loader's path.
 const PT_INTERP: u64 = 3;
 
@@ -35,7 +37,7 @@ pub struct Elf<'a> {
     pub data: Data,
     /// `e_machine`.
     pub machine: u16,
-    /// `e_type`: 2 executable, 3 position-independent executable or library.
+    /// `e_type`: 1 object file, 2 executable, 3 position-independent executable or library, 4 core dump.
     pub kind: u16,
     /// `EI_OSABI`.
     pub osabi: u8,
@@ -43,6 +45,8 @@ pub struct Elf<'a> {
     pub padding: [u8; 8],
     /// Path of the dynamic loader, from PT_INTERP, where it lies in what was given.
     pub loader: Loader<'a>,
+    /// Bytes that the file has to have at least: up to the end of the last part that is mapped.
+    pub needs: u64,
 }
 
 /// Whether and where a program wants a dynamic loader.
@@ -52,8 +56,13 @@ pub enum Loader<'a> {
     None,
     /// This one.
     Path(&'a str),
-    /// One, whose path lies beyond what was given.
-    Beyond,
+    /// Its path lies beyond what was given: tools that change it put it at the file's end.
+    Beyond {
+        /// Offset of the path in the file.
+        at: u64,
+        /// Its length; 0 where not even that is known.
+        len: u64,
+    },
 }
 
 impl<'a> File<'a> {
@@ -97,6 +106,7 @@ impl<'a> Elf<'a> {
         let number = |at: usize, len: usize| number(bytes, data, at, len);
         let mut padding = [0; 8];
         padding.copy_from_slice(&bytes[8..16]);
+        let (loader, needs) = segments(bytes, class, data);
         Ok(Self {
             class,
             data,
@@ -104,7 +114,8 @@ impl<'a> Elf<'a> {
             machine: number(18, 2) as u16,
             osabi: bytes[7],
             padding,
-            loader: loader(bytes, class, data),
+            loader,
+            needs,
         })
     }
 
@@ -134,34 +145,45 @@ fn number(bytes: &[u8], data: Data, at: usize, len: usize) -> u64 {
     }
 }
 
-fn loader(bytes: &[u8], class: Class, data: Data) -> Loader<'_> {
+/// The loader's path and how far the file has to reach, from the program headers.
+fn segments(bytes: &[u8], class: Class, data: Data) -> (Loader<'_>, u64) {
     let number = |at: usize, len: usize| number(bytes, data, at, len);
-    let (table, entry, count) = match class {
-        Class::Elf64 => (number(32, 8), number(54, 2), number(56, 2)),
-        Class::Elf32 => (number(28, 4), number(42, 2), number(44, 2)),
+    let (table, entry, count, size) = match class {
+        Class::Elf64 => (number(32, 8), number(54, 2), number(56, 2), 56),
+        Class::Elf32 => (number(28, 4), number(42, 2), number(44, 2), 32),
     };
     let position = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let end = table.saturating_add(count * entry);
+    let mut needs = if count > 0 { end } else { 0 };
+    let mut loader = Loader::None;
+    if position(end) > bytes.len() {
+        loader = Loader::Beyond { at: 0, len: 0 };
+    }
     for index in 0..count {
         let at = position(table.saturating_add(index * entry));
-        if at >= bytes.len() {
+        if at.saturating_add(size) > bytes.len() {
             break;
         }
-        if number(at, 4) != PT_INTERP {
+        let kind = number(at, 4);
+        if kind != PT_INTERP && kind != PT_LOAD {
             continue;
         }
         let (offset, size) = match class {
             Class::Elf64 => (number(at.saturating_add(8), 8), number(at.saturating_add(32), 8)),
             Class::Elf32 => (number(at.saturating_add(4), 4), number(at.saturating_add(16), 4)),
         };
-        let end = position(offset.saturating_add(size));
-        let path = bytes.get(position(offset)..end).unwrap_or_default();
-        let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
-        return match std::str::from_utf8(path) {
-            Ok(path) if !path.is_empty() => Loader::Path(path),
-            _ => Loader::Beyond,
-        };
+        let end = offset.saturating_add(size);
+        needs = needs.max(end);
+        if kind == PT_INTERP {
+            let path = bytes.get(position(offset)..position(end)).unwrap_or_default();
+            let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
+            loader = match std::str::from_utf8(path) {
+                Ok(path) if !path.is_empty() => Loader::Path(path),
+                _ => Loader::Beyond { at: offset, len: size },
+            };
+        }
     }
-    Loader::None
+    (loader, needs)
 }
 
 #[cfg(test)]
@@ -190,9 +212,20 @@ mod tests {
         program[64 + 8] = 120; // p_offset
         program[64 + 32] = 27; // p_filesz
         let File::Elf(elf) = File::parse(&program) else { panic!() };
-        assert_eq!(elf.loader, Loader::Path("/lib/ld-linux-aarch64.so.1"));
-        let File::Elf(elf) = File::parse(&program[..121]) else { panic!() };
-        assert_eq!(elf.loader, Loader::Beyond);
+        assert_eq!((elf.loader, elf.needs), (Loader::Path("/lib/ld-linux-aarch64.so.1"), 147));
+        let File::Elf(elf) = File::parse(&program[..120]) else { panic!() };
+        assert_eq!((elf.loader, elf.needs), (Loader::Beyond { at: 120, len: 27 }, 147));
+        let File::Elf(elf) = File::parse(&program[..100]) else { panic!() };
+        assert_eq!((elf.loader, elf.needs), (Loader::Beyond { at: 0, len: 0 }, 120));
+    }
+
+    #[test]
+    fn a_probe_needs_all_of_its_bytes() {
+        for arch in crate::arch::ARCHES {
+            let program = arch.probe();
+            let File::Elf(elf) = File::parse(&program) else { panic!("{arch}") };
+            assert_eq!(elf.needs, program.len() as u64, "{arch}");
+        }
     }
 
     #[test]

@@ -345,7 +345,7 @@ fn observe_mount(root: &Root) -> Fact<Mount> {
 ///
 /// mountinfo also lists mounts that others hide: those below a fresh /proc, for one. So the path is
 /// walked as the kernel does, from mount to mount.
-fn visible_mount<'a>(mounts: &'a [MountInfo], path: &Path) -> Option<&'a MountInfo> {
+pub(crate) fn visible_mount<'a>(mounts: &'a [MountInfo], path: &Path) -> Option<&'a MountInfo> {
     let listed = |id: i32| mounts.iter().any(|mount| mount.mnt_id == id);
     let mut prefixes: Vec<_> = path.ancestors().collect();
     prefixes.reverse();
@@ -365,6 +365,15 @@ fn visible_mount<'a>(mounts: &'a [MountInfo], path: &Path) -> Option<&'a MountIn
 }
 
 fn observe_config(root: &Root, release: &str) -> Fact<Config> {
+    Ok(match kernel_config(root, release)?.0.get("CONFIG_BINFMT_MISC") {
+        Some(ConfigSetting::Yes) => Config::BuiltIn,
+        Some(ConfigSetting::Module) => Config::Module,
+        _ => Config::Absent,
+    })
+}
+
+/// The running kernel's configuration.
+pub(crate) fn kernel_config(root: &Root, release: &str) -> Fact<KernelConfig> {
     let from_proc = fs::File::open(root.process("config.gz"))
         .map_err(procfs::ProcError::from)
         .and_then(|file| KernelConfig::from_read(GzDecoder::new(file)));
@@ -372,16 +381,9 @@ fn observe_config(root: &Root, release: &str) -> Fact<Config> {
         let boot = root.path("/boot").join(format!("config-{release}"));
         KernelConfig::from_read(BufReader::new(fs::File::open(boot)?))
     });
-    match config {
-        Err(_) => {
-            Err("the kernel's configuration is neither in /proc/config.gz nor in /boot".to_owned())
-        }
-        Ok(config) => Ok(match config.0.get("CONFIG_BINFMT_MISC") {
-            Some(ConfigSetting::Yes) => Config::BuiltIn,
-            Some(ConfigSetting::Module) => Config::Module,
-            _ => Config::Absent,
-        }),
-    }
+    config.map_err(|_| {
+        "the kernel's configuration is neither in /proc/config.gz nor in /boot".to_owned()
+    })
 }
 
 /// Opens a private mount namespace for this thread and all it starts.

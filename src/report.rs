@@ -155,6 +155,13 @@ pub fn json(report: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> 
     writeln!(out)
 }
 
+/// Text that may hold anything, names and paths of files, with what would command a terminal escaped.
+pub fn plain(text: &str) -> String {
+    let escape =
+        |c: char| if c.is_control() { c.escape_unicode().collect() } else { c.to_string() };
+    text.chars().map(escape).collect()
+}
+
 /// Platforms that people build images for; the table shows the others only where there is news.
 const COMMON: usize = 11;
 
@@ -218,10 +225,10 @@ impl Report {
             table.push_record([
                 brief(&platform.platforms),
                 available,
-                platform.by.clone().unwrap_or("-".to_owned()),
-                platform.flags.clone().unwrap_or("-".to_owned()),
-                qemu,
-                platform.reason.clone().unwrap_or_default(),
+                plain(platform.by.as_deref().unwrap_or("-")),
+                plain(platform.flags.as_deref().unwrap_or("-")),
+                plain(&qemu),
+                plain(platform.reason.as_deref().unwrap_or_default()),
             ]);
         }
         let mut table = table.build();
@@ -238,11 +245,12 @@ impl Report {
         for Finding { level, what, repair, .. } in &self.findings {
             let _ = writeln!(
                 text,
-                " {} {what}",
-                terminal.paint(*level, &format!("{:<8}", level.as_str()))
+                " {} {}",
+                terminal.paint(*level, &format!("{:<8}", level.as_str())),
+                plain(what)
             );
             if !repair.is_empty() {
-                let _ = writeln!(text, "          repair: {repair}");
+                let _ = writeln!(text, "          repair: {}", plain(repair));
             }
         }
         text

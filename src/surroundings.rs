@@ -1,20 +1,20 @@
 //! What else on a host decides whether emulation works and lasts: services, security modules,
 //! interpreters' files. Reads only; each fact is known, or unknown with the reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, statfs};
 use nix::sys::statvfs::{FsFlags, statvfs};
-use procfs::FromRead;
 use procfs::process::{MountInfos, Status};
+use procfs::{ConfigSetting, FromRead};
 
 use crate::elf::{self, Elf, Loader};
 use crate::emulator::own;
 use crate::entry::Entry;
-use crate::host::{Fact, Instance, Root};
+use crate::host::{Fact, Instance, MOUNT_POINT, Root, kernel_config, visible_mount};
 
 /// What lies at an entry's interpreter path, as seen from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +48,17 @@ pub struct Surroundings {
     pub binfmt_support: Option<String>,
     /// Builders and engines that run, by process name.
     pub builders: Fact<Vec<String>>,
+    /// Of binfmt-support's records, names of QEMU's that register without flag F.
+    pub binfmt_support_without_f: Vec<String>,
+    /// Whether this kernel, on amd64, runs programs for 386 by itself.
+    pub native_386: Fact<bool>,
+    /// Name and id of a process of each other user namespace that has a binfmt_misc of its own
+    /// without entries.
+    pub cut_off: Fact<Vec<(String, u32)>>,
     /// Whether SELinux enforces.
     pub selinux: bool,
+    /// SELinux label of what lies at each entry's interpreter path, where SELinux enforces.
+    pub labels: BTreeMap<String, String>,
     /// The AppArmor profile that confines us, if one does.
     pub apparmor: Option<String>,
     /// Whether we may gain no privileges, so that setuid programs do not work.
@@ -67,6 +76,7 @@ impl Surroundings {
             entries.iter().map(|entry| (entry.name.clone(), interpreter(root, entry))).collect();
         let status =
             Status::from_file(root.process("self/status")).map_err(|error| error.to_string());
+        let selinux = text(&root.path("/sys/fs/selinux/enforce")).is_ok_and(|text| text == "1");
         let number =
             |value: Option<u64>| value.ok_or_else(|| "this kernel does not say".to_owned());
         Self {
@@ -87,7 +97,15 @@ impl Surroundings {
             configured: configured(root),
             binfmt_support: binfmt_support(root),
             builders: builders(root),
-            selinux: text(&root.path("/sys/fs/selinux/enforce")).is_ok_and(|text| text == "1"),
+            binfmt_support_without_f: without_f(root),
+            native_386: native_386(root),
+            cut_off: cut_off(root),
+            selinux,
+            labels: entries
+                .iter()
+                .filter(|_| selinux)
+                .filter_map(|entry| Some((entry.name.clone(), label(root, entry)?)))
+                .collect(),
             apparmor: text(&root.process("self/attr/apparmor/current"))
                 .or_else(|_| text(&root.process("self/attr/current")))
                 .ok()
@@ -185,4 +203,83 @@ fn builders(root: &Root) -> Fact<Vec<String>> {
     builders.sort();
     builders.dedup();
     Ok(builders)
+}
+
+/// The records that update-binfmts registers from at each boot: lines of package, type, offset,
+/// magic, mask, interpreter, detector, credentials, preserve, fix_binary.
+fn without_f(root: &Root) -> Vec<String> {
+    const FIX_BINARY: usize = 9;
+    let records = fs::read_dir(root.path("/var/lib/binfmts")).into_iter().flatten().flatten();
+    let mut names: Vec<_> = records
+        .filter(|record| {
+            fs::read_to_string(record.path())
+                .is_ok_and(|text| text.lines().nth(FIX_BINARY).is_none_or(|line| line != "yes"))
+        })
+        .map(|record| record.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("qemu-"))
+        .collect();
+    names.sort();
+    names
+}
+
+/// By the kernel's configuration and command line, as in `arch/x86/entry/common.c` (Linux 6.7).
+fn native_386(root: &Root) -> Fact<bool> {
+    let config = kernel_config(root, &text(&root.process("sys/kernel/osrelease"))?)?;
+    let set = |name| config.0.get(name) == Some(&ConfigSetting::Yes);
+    let words = text(&root.process("cmdline"))?;
+    let option = words.split_whitespace().rev().find_map(|w| w.strip_prefix("ia32_emulation="));
+    let by_default = !set("CONFIG_IA32_EMULATION_DEFAULT_DISABLED");
+    let on = match option.map(|value| value.trim_start_matches(['"'])) {
+        // As kstrtobool reads it.
+        Some(value) if value.starts_with(['1', 'y', 'Y', 't', 'T']) || value == "on" => true,
+        Some(value) if value.starts_with(['0', 'n', 'N', 'f', 'F']) || value == "off" => false,
+        _ => by_default,
+    };
+    Ok(set("CONFIG_IA32_EMULATION") && on)
+}
+
+/// User namespaces other than ours that would not find the host's entries.
+fn cut_off(root: &Root) -> Fact<Vec<(String, u32)>> {
+    let link = |path: &Path| fs::read_link(path).map_err(|error| error.to_string());
+    let own = link(&root.process("self/ns/user"))?;
+    let mut looked_at = BTreeSet::new();
+    let mut cut_off = BTreeMap::new();
+    let mut hidden = 0;
+    for process in fs::read_dir(root.processes()).map_err(|error| error.to_string())?.flatten() {
+        let Ok(id) = process.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let user = match fs::read_link(process.path().join("ns/user")) {
+            Ok(user) => user,
+            // It may also have ended in the meantime.
+            Err(error) => {
+                hidden += usize::from(error.kind() == std::io::ErrorKind::PermissionDenied);
+                continue;
+            }
+        };
+        let mounts = fs::read_link(process.path().join("ns/mnt")).unwrap_or_default();
+        if user == own || !looked_at.insert((user.clone(), mounts)) {
+            continue;
+        }
+        let Ok(mounts) = MountInfos::from_file(process.path().join("mountinfo")) else { continue };
+        let seen = visible_mount(&mounts.0, Path::new(MOUNT_POINT));
+        if seen.is_none_or(|mount| mount.fs_type != "binfmt_misc") {
+            continue;
+        }
+        let instance = process.path().join("root").join(MOUNT_POINT.trim_start_matches('/'));
+        if Instance::read(&instance).is_ok_and(|instance| instance.entries.is_empty()) {
+            let name = text(&process.path().join("comm")).unwrap_or_default();
+            cut_off.entry(user).or_insert((name, id));
+        }
+    }
+    if cut_off.is_empty() && hidden > 0 {
+        return Err("other users' processes cannot be looked at".to_owned());
+    }
+    Ok(cut_off.into_values().collect())
+}
+
+fn label(root: &Root, entry: &Entry) -> Option<String> {
+    let mut label = [0; 256];
+    let len =
+        rustix::fs::getxattr(root.path(&entry.interpreter), "security.selinux", &mut label[..]);
+    let label = String::from_utf8_lossy(label.get(..len.ok()?)?).into_owned();
+    Some(label.trim_end_matches('\0').to_owned())
 }

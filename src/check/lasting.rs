@@ -16,12 +16,30 @@ pub(super) const CHECKS: &[Check] = &[
         run: security_module,
     },
     Check {
+        id: "seccomp",
+        about: "whether system calls are filtered",
+        story: "Containers filter system calls unless they are started with --privileged, and an emulated program meets \
+            the filter with the calls of its emulator. One that fails with \"operation not permitted\" or \"function \
+            not implemented\" here and not outside was filtered: --security-opt seccomp=unconfined shows it.",
+        blocks_install: false,
+        run: seccomp,
+    },
+    Check {
         id: "no-new-privs",
         about: "setuid programs may gain rights here",
         story: "A process with no_new_privs, or on a mount with nosuid, starts setuid programs without their owner's \
             rights, emulated or not: sudo says \"effective uid is not 0\". Flag C cannot change that.",
         blocks_install: false,
         run: no_new_privs,
+    },
+    Check {
+        id: "cut-off",
+        about: "no user namespace is cut off from the host's entries",
+        story: "A rootless engine whose user namespace once mounted binfmt_misc has an empty one of its own until that \
+            namespace ends. Foreign programs then run for root, and in its containers give \"exec format error\". \
+            Seen are those that have it mounted still.",
+        blocks_install: false,
+        run: cut_off,
     },
     Check {
         id: "lasting",
@@ -43,8 +61,10 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "binfmt-support",
-        about: "Debian's binfmt-support is recent enough",
-        story: "binfmt-support before 2.1.7 registers without flag F, so that emulators are not found in containers.",
+        about: "Debian's binfmt-support registers with flag F",
+        story: "binfmt-support before 2.1.7 registers without flag F, so that emulators are not found in containers. \
+            Later ones register with F what asks for it: each record in /var/lib/binfmts that does not is registered \
+            without it at every boot.",
         blocks_install: false,
         run: binfmt_support,
     },
@@ -74,14 +94,71 @@ fn look(state: &State, check: impl FnOnce(&Surroundings) -> Vec<Result>) -> Vec<
 }
 
 fn security_module(state: &State) -> Vec<Result> {
-    look(state, |around| match (&around.apparmor, around.selinux) {
-        (Some(profile), _) if state.sys_admin == Ok(true) => warning(
-            format!("AppArmor confines this process: {profile}"),
-            "mounting, and so installing from here, where the profile denies it",
-            "docker run --privileged, or --security-opt apparmor=unconfined",
-        ),
-        (_, true) => ok("SELinux enforces: emulators get the label of binfmtctl's own program"),
-        _ => ok("no security module confines this process"),
+    look(state, |around| {
+        if let Some(profile) = around.apparmor.as_ref().filter(|name| name.ends_with("(enforce)"))
+            && state.sys_admin == Ok(true)
+        {
+            return warning(
+                format!("AppArmor confines this process: {profile}"),
+                "mounting, and so installing from here, where the profile denies it",
+                "docker run --privileged, or --security-opt apparmor=unconfined",
+            );
+        }
+        let of_container = |(name, label): (&String, &String)| {
+            let path = state.instance.as_ref().ok()?.entry(name)?.interpreter.display();
+            (label.split(':').nth(2) == Some("container_file_t")).then(|| Result {
+                level: Level::Warning,
+                what: format!("{path} of {name} has a container's SELinux label: {label}"),
+                breaks: "other containers: foreign programs end silently or with signal 11"
+                    .to_owned(),
+                repair: format!("chcon -t bin_t {path}"),
+            })
+        };
+        let found: Vec<_> = around.labels.iter().filter_map(of_container).collect();
+        if !found.is_empty() {
+            return found;
+        }
+        ok(match around.selinux {
+            true => "SELinux enforces, and no emulator has a container's label",
+            false => "no security module confines this process",
+        })
+    })
+}
+
+fn seccomp(state: &State) -> Vec<Result> {
+    look(state, |around| match &around.seccomp {
+        Ok(true) => ok("system calls are filtered here, those of emulators too"),
+        Ok(false) => ok("system calls are not filtered here"),
+        Err(why) => unknown(format!("whether system calls are filtered is unknown: {why}")),
+    })
+}
+
+fn cut_off(state: &State) -> Vec<Result> {
+    look(state, |around| {
+        let entries = state.instance.iter().flat_map(|instance| &instance.entries);
+        if entries.filter(|entry| entry.enabled).count() == 0 {
+            return ok("there are no entries to be cut off from");
+        }
+        match &around.cut_off {
+            Err(why) => {
+                unknown(format!("whether rootless engines see the entries is unknown: {why}"))
+            }
+            Ok(processes) if processes.is_empty() => {
+                ok("no user namespace is cut off from these entries")
+            }
+            Ok(processes) => {
+                let one = |(name, id): &(String, u32)| Result {
+                    level: Level::Warning,
+                    what: format!(
+                        "the user namespace of process {id} ({name}) has a binfmt_misc of its own, which is empty"
+                    ),
+                    breaks: "foreign programs in its containers: exec format error".to_owned(),
+                    repair: "as its user: podman system migrate; or restart its rootless engine"
+                        .to_owned(),
+                };
+                processes.iter().map(one).collect()
+            }
+        }
     })
 }
 
@@ -149,7 +226,15 @@ fn binfmt_support(state: &State) -> Vec<Result> {
             "containers, once it has registered again",
             "apt-get install binfmt-support, from a newer release; or apt-get remove binfmt-support",
         ),
-        Some(version) => ok(format!("binfmt-support {version} is recent enough")),
+        Some(_) if !around.binfmt_support_without_f.is_empty() => warning(
+            format!(
+                "binfmt-support registers {} without flag F",
+                around.binfmt_support_without_f.join(", ")
+            ),
+            "containers, from the next boot on",
+            "apt-get install --only-upgrade qemu-user-static, or remove it",
+        ),
+        Some(version) => ok(format!("binfmt-support {version} registers with flag F")),
         None => ok("binfmt-support is not installed"),
     })
 }

@@ -1,0 +1,365 @@
+//! The emulators behind the entries: flags, interpreters, what their test programs met, versions.
+
+use super::entries::{each, instance, replace, result, subject};
+use super::{Check, Level, Result, ok, unknown};
+use crate::arch::{ARCHES, Arch};
+use crate::entry::Entry;
+use crate::host::State;
+use crate::probe::Outcome;
+use crate::surroundings::Interpreter;
+
+/// What an entry promises before what its emulator does.
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "flag-f",
+        about: "every emulator's entry has flag F",
+        story: "Without F the kernel looks for the emulator when a program starts, in that program's own root. In a \
+            container it is not there: \"no such file or directory\" for a program that exists.",
+        blocks_install: false,
+        run: flag_f,
+    },
+    Check {
+        id: "flag-o",
+        about: "every emulator's entry has flag O or C",
+        story: "With O the kernel opens the program and hands it to the emulator. Without, the emulator opens it with \
+            the caller's rights: programs that may be executed but not read give \"Error while loading\" and \
+            \"permission denied\". C brings O along.",
+        blocks_install: false,
+        run: flag_o,
+    },
+    Check {
+        id: "flag-c",
+        about: "every emulator's entry has flag C",
+        story: "Without C a setuid program of another architecture runs with the rights of who started it: sudo says \
+            \"effective uid is not 0\". With C, a setuid foreign program runs the emulator with its owner's rights, \
+            which some do not want on machines with users they do not trust. Debian left it out in 2025.",
+        blocks_install: false,
+        run: flag_c,
+    },
+    Check {
+        id: "flag-p",
+        about: "every emulator's entry has flag P",
+        story: "Without P a program sees its own path in place of argv[0]: programs that go by the name they are called \
+            by, such as busybox and those that look for their files beside it, go wrong; \"Error while loading \
+            /usr/local/sbin/node: No such file or directory\" is one such. With P on a kernel before 5.12, or with a \
+            QEMU before 6.0, the emulator does not learn of it, and arguments are shifted by one.",
+        blocks_install: false,
+        run: flag_p,
+    },
+    Check {
+        id: "interpreter-missing",
+        about: "every interpreter without flag F is there",
+        story: "An entry without F whose interpreter is not at its path gives \"no such file or directory\". With F the \
+            path need not exist: the kernel holds the file itself.",
+        blocks_install: false,
+        run: |state| interpreters(state, Interpreter::Missing),
+    },
+    Check {
+        id: "interpreter-dynamic",
+        about: "every interpreter is statically linked",
+        story: "F holds the emulator's file, not its libraries. A dynamically linked one starts on the host and gives \
+            \"no such file or directory\" in every container.",
+        blocks_install: false,
+        run: |state| interpreters(state, Interpreter::Dynamic),
+    },
+    Check {
+        id: "interpreter-script",
+        about: "no emulator is a script",
+        story: "A script needs its own interpreter in each container.",
+        blocks_install: false,
+        run: |state| interpreters(state, Interpreter::Script),
+    },
+    Check {
+        id: "interpreter-arch",
+        about: "every interpreter is built for this machine",
+        story: "An interpreter of another architecture needs an interpreter itself: \"too many levels of symbolic links\".",
+        blocks_install: false,
+        run: |state| interpreters(state, Interpreter::ForeignArch),
+    },
+    Check {
+        id: "interpreter-executable",
+        about: "every interpreter is an executable program",
+        story: "A file without execute permission, or that is no program, cannot be registered with F and gives \
+            \"permission denied\" or \"exec format error\" without.",
+        blocks_install: false,
+        run: |state| {
+            [Interpreter::NotExecutable, Interpreter::NoProgram]
+                .into_iter()
+                .map(|kind| interpreters(state, kind))
+                .find(|found| found[0].level != Level::Ok)
+                .unwrap_or_else(|| interpreters(state, Interpreter::NoProgram))
+        },
+    },
+    Check {
+        id: "interpreter-noexec",
+        about: "no interpreter is on a noexec file system",
+        story: "The kernel executes nothing from a mount with noexec: \"permission denied\".",
+        blocks_install: false,
+        run: |state| interpreters(state, Interpreter::NoExecMount),
+    },
+    Check {
+        id: "interpreter-fuse",
+        about: "no interpreter is on a FUSE file system",
+        story: "Files in FUSE are served by a process: when that ends, every foreign program fails.",
+        blocks_install: false,
+        run: |state| interpreters(state, Interpreter::Fuse),
+    },
+    Check {
+        id: "emulator-runs",
+        about: "every emulator runs a test program",
+        story: "A tiny program of each registered architecture is started in an empty root, as a container would start \
+            it. Its emulator crashed, did not end, or the kernel refused it.",
+        blocks_install: false,
+        run: runs,
+    },
+    Check {
+        id: "emulator-version",
+        about: "no emulator is of a version known for crashes",
+        story: "QEMU 7.0 to 10.1 are reported to crash in arm64 programs of current distributions: \"qemu: uncaught \
+            target signal 11\" while libc-bin or ldconfig is configured. The version is what the emulator that the \
+            kernel really starts says of itself.",
+        blocks_install: false,
+        run: version,
+    },
+    Check {
+        id: "other-handlers",
+        about: "handlers of other tools are recognised",
+        story: "Entries such as WSLInterop (Windows programs in WSL), rosetta (Docker Desktop, OrbStack, Lima), FEX, box64, \
+            wine, Python and Java are other tools'. Nothing here removes one unless it is named in full.",
+        blocks_install: false,
+        run: others,
+    },
+];
+
+fn flag_f(state: &State) -> Vec<Result> {
+    each(state, "every emulator's entry has flag F", |entry| {
+        (!entry.flags.has('F')).then(|| {
+            let what = format!(
+                "{} lacks flag F, so {} would have to be in every container",
+                entry.name,
+                entry.interpreter.display()
+            );
+            result(
+                Level::Failure,
+                what,
+                format!("{} containers: no such file or directory", subject(entry)),
+                replace(entry),
+            )
+        })
+    })
+}
+
+fn flag_o(state: &State) -> Vec<Result> {
+    each(state, "every emulator's entry has flag O or C", |entry| {
+        (!entry.flags.has('O') && !entry.flags.has('C')).then(|| {
+            result(
+                Level::Warning,
+                format!("{} lacks flag O", entry.name),
+                format!("{} programs that may be executed but not read", subject(entry)),
+                replace(entry),
+            )
+        })
+    })
+}
+
+fn flag_c(state: &State) -> Vec<Result> {
+    each(state, "every emulator's entry has flag C", |entry| {
+        (!entry.flags.has('C')).then(|| {
+            let what = format!("{} lacks flag C", entry.name);
+            result(
+                Level::Warning,
+                what,
+                format!("sudo and other setuid programs of {}", subject(entry)),
+                replace(entry),
+            )
+        })
+    })
+}
+
+fn flag_p(state: &State) -> Vec<Result> {
+    // Where kernel and QEMU cannot agree on it, it is right to leave it out.
+    let agreed = state.version().is_none_or(|v| {
+        (v.major, v.minor) >= (5, 12) || ((v.major, v.minor) == (5, 10) && v.patch >= 225)
+    });
+    // Debian's builds of that name take it for granted, on every kernel.
+    let by_name = |entry: &Entry| entry.interpreter.to_string_lossy().ends_with("-binfmt-P");
+    // QEMU learns of it from the kernel since 6.0; the patch is of February 2021.
+    let old = |entry: &Entry| {
+        let version = entry.arches().find_map(|arch| state.probes.get(arch)?.qemu.clone());
+        version.filter(|version| number(version).is_some_and(|number| number < (6, 0)))
+    };
+    each(state, "every emulator's entry has flag P where it works", |entry| {
+        match (entry.flags.has('P'), agreed) {
+            (true, _) if by_name(entry) => None,
+            (true, true) => old(entry).map(|version| {
+                result(
+                    Level::Warning,
+                    format!("{} has flag P, which QEMU {version} may not know", entry.name),
+                    format!("the arguments of {} programs, shifted by one", subject(entry)),
+                    replace(entry),
+                )
+            }),
+            (false, true) if old(entry).is_none() => Some(result(
+                Level::Warning,
+                format!("{} lacks flag P", entry.name),
+                format!("{} programs that go by the name they are called by", subject(entry)),
+                replace(entry),
+            )),
+            (true, false) => Some(result(
+                Level::Warning,
+                format!("{} has flag P, which this kernel cannot tell QEMU", entry.name),
+                format!("the arguments of {} programs, shifted by one", subject(entry)),
+                format!("binfmtctl --install {} --replace --flags OCF", subject(entry)),
+            )),
+            _ => None,
+        }
+    })
+}
+
+fn interpreters(state: &State, kind: Interpreter) -> Vec<Result> {
+    let Some(surroundings) = &state.surroundings else {
+        return unknown("interpreters were not looked at");
+    };
+    let (level, well, wrong, breaks) = match kind {
+        Interpreter::Missing => (
+            Level::Failure,
+            "every interpreter is there, or held by flag F",
+            "is not there",
+            "no such file or directory",
+        ),
+        Interpreter::Dynamic => (
+            Level::Failure,
+            "no interpreter is dynamically linked",
+            "is dynamically linked",
+            "no such file or directory, in containers",
+        ),
+        Interpreter::Script => (
+            Level::Failure,
+            "no interpreter is a script",
+            "is a script",
+            "no such file or directory, in containers",
+        ),
+        Interpreter::ForeignArch => (
+            Level::Failure,
+            "no interpreter is built for another architecture",
+            "is built for another architecture",
+            "too many levels of symbolic links",
+        ),
+        Interpreter::NotExecutable => (
+            Level::Failure,
+            "every interpreter can be executed",
+            "is not executable",
+            "permission denied",
+        ),
+        Interpreter::NoProgram => (
+            Level::Failure,
+            "every interpreter can be executed",
+            "is no program",
+            "exec format error",
+        ),
+        Interpreter::NoExecMount => (
+            Level::Failure,
+            "no interpreter is on a noexec file system",
+            "is on a noexec file system",
+            "permission denied",
+        ),
+        Interpreter::Fuse => (
+            Level::Warning,
+            "no interpreter is on a FUSE file system",
+            "is on a FUSE file system",
+            "everything, when the process that serves it ends",
+        ),
+        Interpreter::Static => return ok("every interpreter is statically linked"),
+    };
+    each(state, well, |entry| {
+        let found = surroundings.interpreters.get(&entry.name)?;
+        // With F the kernel holds a file that may not be the one at that path here, and the test program tells
+        // whether it works.
+        let held = entry.flags.has('F')
+            && entry
+                .arches()
+                .any(|arch| state.probes.get(arch).is_some_and(crate::probe::Probe::ran));
+        let excused = kind == Interpreter::Missing && entry.flags.has('F');
+        (*found == kind && !held && !excused).then(|| {
+            let what = format!("{} of {} {wrong}", entry.interpreter.display(), entry.name);
+            result(level, what, format!("{} programs: {breaks}", subject(entry)), replace(entry))
+        })
+    })
+}
+
+fn runs(state: &State) -> Vec<Result> {
+    each(state, "every emulator runs a test program", |entry| {
+        let arch = entry.arches().find(|arch| state.taker(arch) == Some(entry))?;
+        let probe = state.probes.get(arch)?;
+        // What lacks F fails for that reason, which has a check of its own.
+        let expected = !entry.flags.has('F') && matches!(probe.outcome, Outcome::Refused(_));
+        (!probe.ran() && !expected).then(|| {
+            let what = format!("{}: {}", entry.name, probe.outcome);
+            result(Level::Failure, what, format!("{arch} programs"), replace(entry))
+        })
+    })
+}
+
+/// Major and minor number of `7.2.0 (Debian …)`.
+fn number(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split(['.', ' ']);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+fn version(state: &State) -> Vec<Result> {
+    let suspect = |arch: &&Arch| {
+        let version = state.probes.get(arch)?.qemu.as_deref()?;
+        let known_bad = number(version).is_some_and(|number| ((7, 0)..=(10, 1)).contains(&number));
+        known_bad.then(|| {
+            let name =
+                state.taker(arch).map_or_else(|| arch.emulator_name(), |entry| entry.name.clone());
+            result(
+                Level::Warning,
+                format!("{name} is QEMU {version}"),
+                "configuring libc-bin in arm64 images: uncaught target signal 11".to_owned(),
+                format!("binfmtctl --install {arch} --replace"),
+            )
+        })
+    };
+    let found: Vec<_> = ARCHES
+        .iter()
+        .filter(|arch| arch.oci == "arm64")
+        .filter_map(|arch| suspect(&arch))
+        .collect();
+    if found.is_empty() { ok("no emulator is of a version known for crashes") } else { found }
+}
+
+/// Other tools' handlers, by the start of their entries' names.
+const OTHERS: &[(&str, &str)] = &[
+    ("WSLInterop", "WSL's handler for Windows programs"),
+    ("rosetta", "Apple's Rosetta for amd64 programs"),
+    ("FEX", "FEX for x86 programs"),
+    ("box64", "box64 for amd64 programs"),
+    ("box32", "box32 for 386 programs"),
+    ("box86", "box86 for 386 programs"),
+    ("wine", "Wine for Windows programs"),
+    ("DOSWin", "Wine for Windows programs"),
+    ("python", "Python for compiled modules"),
+    ("jar", "Java for archives"),
+    ("cli", "Mono for .NET programs"),
+    ("llvm", "LLVM for bitcode"),
+];
+
+fn others(state: &State) -> Vec<Result> {
+    let instance = match instance(state) {
+        Ok(instance) => instance,
+        Err(unknown) => return unknown,
+    };
+    let name = |entry: &Entry| {
+        let known = OTHERS.iter().find(|(prefix, _)| entry.name.starts_with(prefix));
+        result(
+            Level::Ok,
+            format!("{} is {}", entry.name, known.map_or("another tool's", |(_, what)| what)),
+            String::new(),
+            String::new(),
+        )
+    };
+    let others: Vec<_> =
+        instance.entries.iter().filter(|entry| !entry.is_qemu()).map(name).collect();
+    if others.is_empty() { ok("no handlers of other tools") } else { others }
+}
