@@ -54,8 +54,13 @@ pub(crate) fn binfmtctl(args: &[&str]) -> Ran {
 /// empty directory in memory. Each call is a private kernel as far as binfmt_misc is concerned.
 #[track_caller]
 pub(crate) fn in_namespace(script: &str) -> Ran {
-    let _others = RUNNING.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _others = with_others();
     run_in_namespace(script)
+}
+
+/// Keeps tests that change the host from running at the same time.
+pub(crate) fn with_others() -> impl Drop {
+    RUNNING.read().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// As [`in_namespace`], while no other test uses one: for what looks at the whole machine.
