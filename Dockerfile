@@ -1,10 +1,10 @@
 # The image: one static binary with all emulators inside. Build it with: docker build -t binfmtctl .
 #
-# EMULATORS=source builds small and fast emulators from Debian's source package, in ten to twenty minutes;
-# EMULATORS=debian takes Debian's prebuilt ones, quick and large.
+# EMULATORS=debian takes Debian's prebuilt emulators, quick and large; EMULATORS=source builds small and fast ones
+# from Debian's source package, in ten to twenty minutes.
 ARG RUST_IMAGE=rust:1-trixie
 ARG DEBIAN_IMAGE=debian:trixie
-ARG EMULATORS=source
+ARG EMULATORS=debian
 
 FROM ${DEBIAN_IMAGE} AS emulators-debian
 WORKDIR /src

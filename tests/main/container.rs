@@ -110,6 +110,13 @@ docker run --rm --read-only -v $M:/binfmt_misc binfmtctl --mount /binfmt_misc --
 docker run --rm -v $M:/binfmt_misc binfmtctl --mount /binfmt_misc --uninstall arm64,riscv64 >/dev/null 2>&1
 umount $M
 
+# persist: the host's root is given to the container.
+root=$(mktemp -d); mkdir -p $root/usr/lib/systemd $root/etc; touch $root/usr/lib/systemd/systemd-binfmt
+docker run --rm --privileged -v $root:/host binfmtctl persist --root /host --install arm64 2>&1 | sed -n 1p
+echo "persisted: $(cd $root && find usr/local etc -type f | sort | tr '\n' ' ')"
+docker run --rm --privileged -v $root:/host binfmtctl persist --root /host --remove >/dev/null 2>&1
+echo "left: $(cd $root && find usr/local etc -type f)"; rm -r $root
+
 # hold: gone with --remove-on-exit, answered at once.
 docker run -d --name hold --privileged binfmtctl hold --install arm64 --remove-on-exit >/dev/null
 for i in $(seq 50); do docker logs hold 2>&1 | grep -q holding && break; sleep 0.2; done
@@ -130,6 +137,9 @@ uninstalling: riscv64 OK
 uninstalled: exec format error
 read-only: aarch64
 unprivileged: aarch64 interpreter /usr/bin/qemu-aarch64 flags: POCF 
+persisting: arm64 OK (/usr/local/lib/binfmtctl/qemu-aarch64)
+persisted: etc/binfmt.d/zz-binfmtctl.conf usr/local/lib/binfmtctl/manifest usr/local/lib/binfmtctl/qemu-aarch64 usr/local/lib/binfmtctl/register 
+left: 
 held: aarch64
 ended 0
 after: exec format error

@@ -145,6 +145,64 @@ fn a_whole_root_compiles_and_runs_a_program() {
     assert_eq!(ran.stdout, "./x 8\n7\nx\nx.c\n0\naarch64\nproc\naarch64\n", "{}", ran.stderr);
 }
 
+/// As `nobody`, with subordinate ids that only this script's mount namespace knows of.
+#[track_caller]
+fn with_subordinate_ids(prepare: &str, script: &str) -> Ran {
+    let _others = with_others();
+    let home = Home::new();
+    let prepared = format!(
+        r#"mount --make-rprivate /; cd {dir}; touch /etc/subuid /etc/subgid
+           echo nobody:200000:65536 >ids; mount --bind ids /etc/subuid; mount --bind ids /etc/subgid
+           export SOURCE="$({source}/scripts/get-qemu --source trixie)" PATH=$PATH:/usr/sbin:/sbin
+           export OPTIONS="$(apt-config dump --no-empty | grep -E '^Acquire::(https?::|Check-Valid-Until |Check-Date )')"
+           {prepare}
+           chown nobody: home; export HOME=$PWD/home B=$PWD/binfmtctl; cd home
+           exec setpriv --reuid nobody --regid nogroup --clear-groups --inh-caps=-all bash -euo pipefail -c "$SCRIPT""#,
+        dir = home.0.path().display(),
+        source = crate::support::SOURCE,
+    );
+    let output = Command::new("unshare")
+        .args(["-m", "bash", "-euo", "pipefail", "-c"])
+        .arg(prepared)
+        .env("SCRIPT", script)
+        .output();
+    Ran::new(&output.unwrap()).ok()
+}
+
+/// The first stage is unpacking; the second runs every package's own scripts, emulated.
+#[test]
+fn debootstraps_second_stage_needs_no_root() {
+    if !may_change_user() {
+        return;
+    }
+    let ran = with_subordinate_ids(
+        r#"mirror=$(echo "$SOURCE" | awk '{ print $3 }'); keyring=$(echo "$SOURCE" | sed 's/.*signed-by=\([^] ]*\).*/\1/')
+           debootstrap --foreign --arch=riscv64 --variant=minbase --keyring=$keyring trixie stage $mirror >log || { cat log >&2; exit 1; }
+           tar -C stage --exclude='./dev/*' -cf stage.tar .; rm -r stage; chmod 644 stage.tar"#,
+        r#"$B run --map-root --platform riscv64 -- sh -c 'mkdir riscv64 && tar -C riscv64 -xpf ../stage.tar'
+           run() { $B run --map-root --root riscv64 -- "$@"; }
+           run env container=lxc /debootstrap/debootstrap --second-stage >log 2>&1 || { tail log >&2; exit 1; }
+           tail -1 log; run sh -c 'uname -m; dpkg --audit; ls -ln /var/mail/.. | wc -l >/dev/null; stat -c %g /var/mail/'
+           $B run --map-root -- rm -r riscv64"#,
+    );
+    assert_eq!(ran.stdout, "I: Base system installed successfully.\nriscv64\n8\n");
+}
+
+#[test]
+fn mmdebstrap_builds_an_arm64_root_without_root() {
+    if !may_change_user() {
+        return;
+    }
+    let ran = with_subordinate_ids(
+        "",
+        r#"echo "$SOURCE" | $B run --map-root --platform arm64 -- mmdebstrap --quiet --mode=root --skip=chroot/mount \
+               ${OPTIONS:+--aptopt="$OPTIONS"} --arch=arm64 --variant=essential trixie arm64 - >log 2>&1 || { tail log >&2; exit 1; }
+           $B run --map-root --root arm64 -- sh -c 'uname -m; dpkg --audit; id -u'
+           $B run --map-root -- rm -r arm64"#,
+    );
+    assert_eq!(ran.stdout, "aarch64\n0\n");
+}
+
 #[test]
 fn what_cannot_be_run_is_said() {
     if !may_change_user() {
