@@ -241,7 +241,10 @@ impl Cli {
             }
             arg
         });
-        Self::try_parse_from(args)
+        let mut request = Self::try_parse_from(args)?;
+        // In the environment, empty is the same as not set.
+        request.qemu_binary_path.take_if(|path| path.as_os_str().is_empty());
+        Ok(request)
     }
 }
 
@@ -270,6 +273,12 @@ mod tests {
         );
         assert_eq!(both.mount, PathBuf::from("/m"));
         assert!(parse("b -version").unwrap().version && parse("b -v").unwrap().verbose);
+    }
+
+    #[test]
+    fn an_empty_directory_is_none() {
+        let request = Cli::from_args(["b", "--qemu-binary-path", ""].map(OsString::from)).unwrap();
+        assert_eq!(request.qemu_binary_path, None);
     }
 
     #[test]
