@@ -1,19 +1,22 @@
 # The image: one static binary with all emulators inside. Build it with: docker build -t binfmtctl .
 #
+# For other hosts than this one, `--platform linux/arm64` cross-builds: nothing is emulated on the way.
+#
 # EMULATORS=debian takes Debian's prebuilt emulators, quick and large; EMULATORS=source builds small and fast ones
-# from Debian's source package, in ten to twenty minutes.
+# from Debian's source package, in ten to twenty minutes, for hosts of the builder's own architecture.
 ARG RUST_IMAGE=rust:1-trixie
 ARG DEBIAN_IMAGE=debian:trixie
 ARG EMULATORS=debian
 
-FROM ${DEBIAN_IMAGE} AS emulators-debian
+FROM --platform=$BUILDPLATFORM ${DEBIAN_IMAGE} AS emulators-debian
 WORKDIR /src
 RUN apt-get update && apt-get install -y --no-install-recommends xz-utils ca-certificates
 COPY scripts/get-qemu scripts/
 COPY qemu-bins/debian.lock qemu-bins/
-RUN scripts/get-qemu --locked
+ARG TARGETARCH
+RUN scripts/get-qemu --locked --host "$TARGETARCH"
 
-FROM ${DEBIAN_IMAGE} AS emulators-source
+FROM --platform=$BUILDPLATFORM ${DEBIAN_IMAGE} AS emulators-source
 WORKDIR /src
 RUN apt-get update && apt-get install -y --no-install-recommends xz-utils ca-certificates
 COPY scripts/ scripts/
@@ -23,21 +26,22 @@ RUN scripts/qemu-build ${QEMU_BUILD}
 
 FROM emulators-${EMULATORS} AS emulators
 
-FROM ${RUST_IMAGE} AS build
+FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS build
 WORKDIR /src
 RUN apt-get update && apt-get install -y --no-install-recommends musl-tools
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY .cargo/ .cargo/
-COPY scripts/build scripts/
+COPY scripts/build scripts/get-qemu scripts/
 COPY src/ src/
 COPY licenses/ licenses/
 COPY LICENSE ./
 COPY --from=emulators /src/qemu-bins/ qemu-bins/
 # Extra certificate authorities, for builders behind a proxy that has its own:
 # docker build --secret id=ca,src=/etc/ssl/certs/ca-certificates.crt
+ARG TARGETARCH
 RUN --mount=type=secret,id=ca \
     if [ -s /run/secrets/ca ]; then export SSL_CERT_FILE=/run/secrets/ca CARGO_HTTP_CAINFO=/run/secrets/ca; fi; \
-    cp "$(scripts/build --release --locked)" /binfmtctl
+    cp "$(scripts/build --host "$TARGETARCH" --release --locked)" /binfmtctl
 
 FROM scratch
 ARG VERSION=0.1.0
