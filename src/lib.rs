@@ -133,8 +133,9 @@ impl Session<'_> {
     fn observe_all(&self) -> Result<State, Error> {
         let state = observe(self.root);
         let instance = look(self.root, &state);
-        let mut state =
-            State { instance: observe_instance(self.root, &instance).instance, ..state };
+        // Looking may also have made the kernel load its module.
+        let State { instance, filesystem, .. } = observe_instance(self.root, &instance);
+        let mut state = State { instance, filesystem, ..state };
         state.probes = probe::probe(self.root, ARCHES, self.identify())?;
         Ok(state)
     }

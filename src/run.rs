@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::CloneFlags;
-use nix::unistd::{Gid, Uid, chdir, getegid, geteuid, pivot_root};
+use nix::unistd::{Gid, Uid, chdir, chroot, getegid, geteuid, pivot_root};
 
 use crate::Session;
 use crate::anchor::write_registration;
@@ -326,10 +326,17 @@ fn enter_root(
     }
     pairs.iter().try_for_each(|(from, to)| bind(from, to))?;
     binds.iter().try_for_each(|one| bind_to(one, dir))?;
-    // Not chroot: the kernel allows no further user namespaces from inside one.
+    // Not chroot alone: the kernel allows no further user namespaces from inside one.
     chdir(dir)
-        .and_then(|()| pivot_root(".", "."))
-        .and_then(|()| umount2(".", MntFlags::MNT_DETACH))
+        .and_then(|()| match pivot_root(".", ".") {
+            Ok(()) => umount2(".", MntFlags::MNT_DETACH),
+            // A machine that runs from its initramfs has a root that cannot be replaced, only covered.
+            Err(Errno::EINVAL) => {
+                mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+                    .and_then(|()| chroot("."))
+            }
+            Err(errno) => Err(errno),
+        })
         .map_err(failed(dir))
 }
 
