@@ -19,4 +19,5 @@ mod kernel;
 mod lasting;
 mod parsers;
 mod persist;
+mod reliability;
 mod run;
