@@ -63,7 +63,7 @@ impl Home {
 }
 
 /// Root is not needed, but to become somebody else it is.
-fn may_change_user() -> bool {
+pub(crate) fn may_change_user() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
         println!("skipped: needs root to become another user");
@@ -147,7 +147,7 @@ fn a_whole_root_compiles_and_runs_a_program() {
 
 /// As `nobody`, with subordinate ids that only this script's mount namespace knows of.
 #[track_caller]
-fn with_subordinate_ids(prepare: &str, script: &str) -> Ran {
+pub(crate) fn with_subordinate_ids(prepare: &str, script: &str) -> Ran {
     let _others = with_others();
     let home = Home::new();
     let prepared = format!(
