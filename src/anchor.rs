@@ -14,6 +14,9 @@
 //! ```
 //!
 //! Removing the entry lets go of the file, the tree and the memory. It never touches the disk.
+//!
+//! The instance also holds its user namespace. That is no matter for the initial one; from a nested
+//! one that has ended nobody can remove the entry any more, see [`crate::host::State::anchors`].
 
 #![expect(
     clippy::disallowed_methods,
@@ -145,9 +148,10 @@ pub fn write_registration(instance: &Path, registration: &Registration) -> Resul
     }
 }
 
-/// Unpacks `wanted` into anchored trees, lets `work` register them, and cuts the trees loose.
+/// Unpacks `wanted` into trees, lets `work` register them, and if it is to `anchor`, cuts them loose.
 ///
-/// `work` runs in a thread with mounts of its own; processes it starts see them too.
+/// Trees that are not cut loose fall apart with this process: each entry keeps its emulator, and
+/// none the instance. `work` runs in a thread with mounts of its own; processes it starts see them too.
 ///
 /// # Errors
 /// Where trees cannot be built at all, mostly for want of CAP_SYS_ADMIN; `work` has not run then.
@@ -155,6 +159,7 @@ pub fn with_trees<T: Send>(
     root: &Root,
     emulators: &Emulators,
     wanted: &[&Emulator],
+    anchor: bool,
     work: impl FnOnce(&Store<'_>) -> T + Send,
 ) -> Result<(T, Kept), Error> {
     let scratch = root.scratch()?;
@@ -183,13 +188,13 @@ pub fn with_trees<T: Send>(
                 let _ = cutting.recv();
                 Ok(result)
             });
-            let mut kept = Kept::Anchored;
-            if building.recv().is_ok() {
+            let mut kept = Kept::Loose;
+            if building.recv().is_ok() && anchor {
                 release(instance);
-                for tree in trees {
-                    if fs::remove_dir(tree).is_err() {
-                        kept = Kept::Loose;
-                    }
+                // Not `all`: one that fails is no reason to leave the others.
+                let failed = trees.iter().filter(|tree| fs::remove_dir(tree).is_err()).count();
+                if failed == 0 {
+                    kept = Kept::Anchored;
                 }
             }
             drop(cut);

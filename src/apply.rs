@@ -11,7 +11,7 @@ use crate::arch::Arch;
 use crate::emulator::Emulators;
 use crate::entry::{EntryName, Registration};
 use crate::error::{Error, Op};
-use crate::host::{Instance, Mount, Root, State, mount_binfmt, trigger_automount};
+use crate::host::{Instance, Mount, Root, State, UserNamespace, mount_binfmt, trigger_automount};
 use crate::plan::{Action, Step};
 use crate::probe::{Probes, probe};
 
@@ -154,7 +154,7 @@ fn register_all(
     let own_header = crate::emulator::own().probe();
     let work = |store: &Store<'_>| register_and_prove(root, jobs, store, &own_header);
     let trees = if state.sys_admin == Ok(true) {
-        anchor::with_trees(root, emulators, wanted, work)
+        anchor::with_trees(root, emulators, wanted, state.anchors(), work)
     } else {
         Err(Error::system(Op::Anchor, "a private mount namespace", Errno::EPERM))
     };
@@ -169,9 +169,14 @@ fn register_all(
     };
     match stored {
         Ok((results, kept)) => {
-            if kept == Kept::Loose && state.sys_admin == Ok(true) {
+            if kept == Kept::Loose && state.anchors() && state.sys_admin == Ok(true) {
                 note(
                     "note: the kernel refuses to anchor the registrations; they last as long as another binfmt_misc mount",
+                );
+            }
+            if kept == Kept::Anchored && state.user_namespace == Ok(UserNamespace::Nested) {
+                note(
+                    "note: this is a user namespace; uninstall before it ends, or the emulators' memory stays taken until the machine restarts",
                 );
             }
             results

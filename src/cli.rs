@@ -113,7 +113,8 @@ pub struct HoldArgs {
     #[arg(long)]
     pub remove_on_exit: bool,
 
-    /// File that exists while everything is registered, for readiness probes
+    /// File that exists while everything is registered, for readiness probes; its lines are labels as
+    /// Kubernetes' Node Feature Discovery reads them
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
 }

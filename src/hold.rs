@@ -72,11 +72,11 @@ impl Session<'_> {
         };
         let mut watched: Vec<_> = arches.iter().filter_map(watch).collect();
         self.log(&format!("holding {} platforms", watched.len()));
-        become_ready(ready)?;
+        become_ready(ready, &watched)?;
 
         while !signalled(&signals) {
             if self.repair(&root, &mut watched) {
-                become_ready(ready)?;
+                become_ready(ready, &watched)?;
             } else {
                 not_ready(ready);
             }
@@ -173,17 +173,39 @@ fn signalled(signals: &SignalFd) -> bool {
     poll(&mut fds, Some(&interval)).is_ok_and(|ready| ready > 0)
 }
 
-fn become_ready(file: Option<&Path>) -> Result<(), Error> {
+/// Writes the readiness file: a line a platform, as Node Feature Discovery reads labels of nodes.
+fn become_ready(file: Option<&Path>, watched: &[Watched]) -> Result<(), Error> {
     match file {
-        Some(path) if !path.exists() => {
-            fs::write(path, "").map_err(|error| Error::system(Op::Write, path, error))
-        }
+        Some(path) if !path.exists() => fs::write(path, labels(watched.iter().map(|w| w.arch)))
+            .map_err(|error| Error::system(Op::Write, path, error)),
         _ => Ok(()),
     }
+}
+
+/// `binfmt.linux-arm64=true`: a label's name has no slash.
+fn labels<'a>(arches: impl Iterator<Item = &'a Arch>) -> String {
+    arches
+        .flat_map(Arch::platforms)
+        .map(|platform| format!("binfmt.{}=true\n", platform.replace('/', "-")))
+        .collect()
 }
 
 fn not_ready(file: Option<&Path>) {
     if let Some(path) = file {
         let _ = fs::remove_file(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_have_no_slash() {
+        let arches = ["aarch64", "arm"].map(|target| Arch::by_target(target).unwrap());
+        assert_eq!(
+            labels(arches.into_iter()),
+            "binfmt.linux-arm64=true\nbinfmt.linux-arm-v7=true\nbinfmt.linux-arm-v6=true\n"
+        );
     }
 }

@@ -206,6 +206,8 @@ pub struct State {
     pub module: Fact<bool>,
     /// Where we are.
     pub user_namespace: Fact<UserNamespace>,
+    /// Whether this process is what its container was started for: all mounts here go with it.
+    pub main_process: bool,
     /// Whether we are uid 0 of our user namespace.
     pub root: Fact<bool>,
     /// Whether we may mount.
@@ -235,6 +237,15 @@ impl State {
     /// The kernel's version, where it could be read.
     pub fn version(&self) -> Option<KernelVersion> {
         self.kernel.as_ref().ok().copied()
+    }
+
+    /// Whether registrations are to hold their instance alive, see [`crate::anchor`].
+    ///
+    /// In a nested user namespace that has a price: an instance that is held holds its namespace,
+    /// and once the namespace's last process is gone nobody can uninstall there, so the emulators'
+    /// memory stays taken. There it is done only where the registrations would otherwise go at once.
+    pub fn anchors(&self) -> bool {
+        self.user_namespace != Ok(UserNamespace::Nested) || self.main_process
     }
 
     /// The entry that would take `arch`'s programs, working or not.
@@ -280,6 +291,7 @@ pub fn observe_instance(root: &Root, instance: &Path) -> State {
         )
         .map(|text| text.contains("/binfmt_misc.ko")),
         user_namespace: observe_user_namespace(root),
+        main_process: observe_main_process(root),
         root: status.as_ref().map(|status| status.euid == 0).map_err(Clone::clone),
         sys_admin: status.map(|status| status.capeff >> CAP_SYS_ADMIN & 1 == 1),
         instance: match &mount {
@@ -321,6 +333,13 @@ fn observe_user_namespace(root: &Root) -> Fact<UserNamespace> {
     } else {
         UserNamespace::Nested
     })
+}
+
+/// Whether process 1 is this one, or an init that was started to run this one's command line.
+fn observe_main_process(root: &Root) -> bool {
+    let command = |pid: &str| fs::read(root.process(pid).join("cmdline")).unwrap_or_default();
+    let own = command("self");
+    !own.is_empty() && command("1").ends_with(&own)
 }
 
 /// What mountinfo says: unlike `stat`, it does not trigger an automount and knows read-only.

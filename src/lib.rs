@@ -288,7 +288,7 @@ impl Session<'_> {
         let mut note = |text: &str| notes.push(text.to_owned());
         let mut results = apply::install(self.root, steps, &self.emulators, &state, &mut note);
         notes.iter().for_each(|note| self.log(note));
-        if mounted.unwrap_or(false) {
+        if mounted.unwrap_or(false) && state.anchors() {
             prove_lasting(self.root, &mut results)?;
         }
         Ok(results)

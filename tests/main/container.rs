@@ -102,6 +102,11 @@ docker run --rm --privileged --read-only binfmtctl --install arm64 >/dev/null 2>
 echo "read-only: $(arm64)"
 docker run --rm --privileged binfmtctl --uninstall all >/dev/null 2>&1
 
+# One capability in place of all, nobody else's mount.
+docker run --rm --cap-add SYS_ADMIN --security-opt apparmor=unconfined binfmtctl --install arm64 2>&1 >/dev/null | sed 's/, QEMU.*//'
+echo "one capability: $(arm64)"
+docker run --rm --cap-add SYS_ADMIN --security-opt apparmor=unconfined binfmtctl --uninstall all >/dev/null 2>&1
+
 # Without privileges: the host's mount is given to the container.
 mount -t binfmt_misc none $M
 docker run --rm -v $M:/binfmt_misc binfmtctl --mount /binfmt_misc --install arm64 >/dev/null 2>&1
@@ -136,6 +141,8 @@ uninstalling: aarch64 OK
 uninstalling: riscv64 OK
 uninstalled: exec format error
 read-only: aarch64
+installing: arm64 OK (registered
+one capability: aarch64
 unprivileged: aarch64 interpreter /usr/bin/qemu-aarch64 flags: POCF 
 persisting: arm64 OK (/usr/local/lib/binfmtctl/qemu-aarch64)
 persisted: etc/binfmt.d/zz-binfmtctl.conf usr/local/lib/binfmtctl/manifest usr/local/lib/binfmtctl/qemu-aarch64 usr/local/lib/binfmtctl/register 

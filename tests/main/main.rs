@@ -20,4 +20,5 @@ mod kernel;
 mod lasting;
 mod parsers;
 mod persist;
+mod reliability;
 mod run;

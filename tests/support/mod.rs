@@ -51,7 +51,8 @@ pub(crate) fn binfmtctl(args: &[&str]) -> Ran {
 ///
 /// Its /proc is fresh and nothing is mounted on `$M`, so the host's binfmt_misc cannot be reached:
 /// what is mounted there belongs to the namespace and goes with it. `$B` is the program, `$T` an
-/// empty directory in memory. Each call is a private kernel as far as binfmt_misc is concerned.
+/// empty directory in memory, `mounted` says how many mounts of binfmt_misc were added. Each call is a private kernel as far as binfmt_misc is concerned, and
+/// ends without entries: anchored ones would hold their memory until the machine restarts.
 #[track_caller]
 pub(crate) fn in_namespace(script: &str) -> Ran {
     let _others = with_others();
@@ -92,9 +93,20 @@ fn run_in_namespace(script: &str) -> Ran {
 /// The command behind [`in_namespace`].
 pub(crate) fn namespace(script: &str) -> Command {
     let mut command = Command::new("unshare");
+    // The outer namespace keeps this machine's own entries out of sight: one that has once mounted a
+    // binfmt_misc sees no other. The script runs in a shell of its own: it may end, and use `trap`, as it likes.
     command
-        .args(["-Urm", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-euc"])
-        .arg(format!("mount -t tmpfs none $T\n{script}"))
+        .args(["-Urm", "sh", "-euc"])
+        .arg(
+            r#"mount -t binfmt_misc none /sys; umount /sys
+               exec unshare -Urm --pid --fork --kill-child --mount-proc bash -uc '
+                   mount -t tmpfs none $T
+                   count() { grep -c " binfmt_misc " /proc/self/mountinfo; }; found=$(count)
+                   mounted() { echo $(($(count) - found)); }; export found; export -f count mounted
+                   bash -euc "$SCRIPT"; code=$?
+                   mount -t binfmt_misc none /sys && echo -1 >/sys/status; exit $code'"#,
+        )
+        .env("SCRIPT", script)
         .env("B", BINARY)
         .env("M", "/proc/sys/fs/binfmt_misc")
         .env("T", "/mnt");
