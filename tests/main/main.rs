@@ -13,6 +13,7 @@ mod support;
 mod bad_input;
 mod container;
 mod doctor;
+mod guests;
 mod hold;
 mod hosts;
 mod kernel;
