@@ -39,7 +39,7 @@ use cli::{Cli, Command, Format};
 use emulator::Emulators;
 use entry::Flags;
 use error::Error;
-use host::{Root, State, look, observe, observe_instance};
+use host::{Root, Server, State, UserNamespace, look, observe, observe_instance};
 use plan::{Action, Options};
 use platform::Platform;
 use report::{Report, Summary, Terminal, json, written};
@@ -245,6 +245,9 @@ impl Session<'_> {
 
         let mut state = observe(&root);
         state.probes = probe::probe(&root, ARCHES, None).unwrap_or_default();
+        if self.request.uninstall.is_some() {
+            self.tell_hidden(&state);
+        }
         written(json(&Summary::new(&state), self.out))?;
         self.verdict(results)
     }
@@ -302,6 +305,26 @@ impl Session<'_> {
             Err(error) => format!("{verb}: {subject} {error}"),
         };
         self.log(&line);
+    }
+
+    /// Says what runs though no entry for it can be seen: an uninstall could not reach it.
+    fn tell_hidden(&mut self, state: &State) {
+        let hidden: Vec<_> = ARCHES
+            .iter()
+            .filter(|arch| state.server(arch) == Some(Server::Hidden))
+            .map(|arch| arch.oci)
+            .collect();
+        if hidden.is_empty() {
+            return;
+        }
+        let hidden = hidden.join(", ");
+        self.log(&format!("note: {hidden}: still run, by entries that cannot be seen from here"));
+        if state.user_namespace == Ok(UserNamespace::Nested) {
+            self.log(&format!(
+                "hint: uninstall on the host; or, if they were installed in this user namespace, mount its binfmt_misc at {} first",
+                self.root.mount_point().display()
+            ));
+        }
     }
 
     /// The last word: what failed, with the advice before it.

@@ -293,6 +293,18 @@ fn a_nested_namespace_is_served_by_its_parents_entries() {
 }
 
 #[test]
+fn an_uninstall_says_what_it_could_not_reach() {
+    let ran = in_namespace(
+        "$B --install arm64 >/dev/null 2>&1
+         unshare -Urm --pid --fork --mount-proc $B --uninstall all | grep -c arm64",
+    )
+    .ok();
+    assert_eq!(ran.stdout, "1\n");
+    let note = "note: arm64: still run, by entries that cannot be seen from here\nhint: ";
+    assert!(ran.stderr.contains(note), "{}", ran.stderr);
+}
+
+#[test]
 fn it_is_static_and_runs_in_an_empty_root() {
     let ran = in_namespace(
         "mkdir $T/r; cp $B $T/r/b
