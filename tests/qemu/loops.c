@@ -1,6 +1,6 @@
 /*
  * Every kind of loop ends when a signal asks for it, and lets other threads stop the world: the patch
- * tcg-run-faster looks for such requests only in blocks that jump back and where the next block is looked up.
+ * tcg-stop-checks looks for such requests only in blocks that jump back and where the next block is looked up.
  */
 #include <pthread.h>
 #include <signal.h>

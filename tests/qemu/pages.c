@@ -1,6 +1,6 @@
 /*
  * A jump to code of another page sees that code change, lose its permission, go away and come back: the patch
- * tcg-run-faster links blocks of different pages.
+ * tcg-lookups links blocks of different pages.
  */
 #define _GNU_SOURCE
 #include <setjmp.h>
