@@ -16,7 +16,7 @@ use procfs::{ConfigSetting, FromRead, KernelConfig, KernelVersion};
 
 use rustix::fs::{Mode, OFlags, openat};
 
-use crate::arch::Arch;
+use crate::arch::{ARCHES, Arch};
 use crate::entry::Entry;
 use crate::error::{Error, Op};
 use crate::probe::Probes;
@@ -206,6 +206,8 @@ pub struct State {
     pub module: Fact<bool>,
     /// Where we are.
     pub user_namespace: Fact<UserNamespace>,
+    /// Whether root of the user namespace around ours is somebody here, too: never in the initial one.
+    pub outer_root: Fact<bool>,
     /// Whether this process is what its container was started for: all mounts here go with it.
     pub main_process: bool,
     /// Whether we are uid 0 of our user namespace.
@@ -246,6 +248,20 @@ impl State {
     /// memory stays taken. There it is done only where the registrations would otherwise go at once.
     pub fn anchors(&self) -> bool {
         self.user_namespace != Ok(UserNamespace::Nested) || self.main_process
+    }
+
+    /// Whether some program is run by an entry of our own nested user namespace's instance, though
+    /// the instance is not mounted here: mounting it then parts us from nothing.
+    ///
+    /// What tells is the emulator's owner: files of the host's root are nobody's in the namespace.
+    pub fn hides_own_instance(&self) -> bool {
+        let own = |arch| {
+            self.server(arch) == Some(Server::Hidden)
+                && self.probes.get(arch).is_some_and(|probe| probe.anchored)
+        };
+        self.user_namespace == Ok(UserNamespace::Nested)
+            && self.outer_root == Ok(false)
+            && ARCHES.iter().any(own)
     }
 
     /// The entry that would take `arch`'s programs, working or not.
@@ -291,6 +307,7 @@ pub fn observe_instance(root: &Root, instance: &Path) -> State {
         )
         .map(|text| text.contains("/binfmt_misc.ko")),
         user_namespace: observe_user_namespace(root),
+        outer_root: observe_outer_root(root),
         main_process: observe_main_process(root),
         root: status.as_ref().map(|status| status.euid == 0).map_err(Clone::clone),
         sys_admin: status.map(|status| status.capeff >> CAP_SYS_ADMIN & 1 == 1),
@@ -333,6 +350,13 @@ fn observe_user_namespace(root: &Root) -> Fact<UserNamespace> {
     } else {
         UserNamespace::Nested
     })
+}
+
+/// The second column of uid_map is of the namespace around ours.
+fn observe_outer_root(root: &Root) -> Fact<bool> {
+    let nested = observe_user_namespace(root)? == UserNamespace::Nested;
+    let map = read(&root.process("self/uid_map"))?;
+    Ok(nested && map.lines().any(|line| line.split_whitespace().nth(1) == Some("0")))
 }
 
 /// Whether process 1 is this one, or an init that was started to run this one's command line.
@@ -488,13 +512,14 @@ pub fn unmount(at: &Path) -> Result<(), Error> {
 /// Makes the host's instance readable without changing anything that others see.
 ///
 /// Returns the directory to read it from. Where nothing is mounted at the mount point, this thread
-/// moves to a private mount namespace and mounts there: but only in the initial user namespace, as
-/// the first mount in a nested one would cut that namespace off from the host's entries for life.
+/// moves to a private mount namespace and mounts there. Not so in a nested user namespace, which its
+/// first mount would cut off from the host's entries for life, unless what ran in `state.probes`
+/// shows that it has an instance already.
 pub fn look(root: &Root, state: &State) -> PathBuf {
     let seen = matches!(state.mount, Ok(Mount::Binfmt { .. }));
-    let initial = state.user_namespace == Ok(UserNamespace::Initial);
+    let harmless = state.user_namespace == Ok(UserNamespace::Initial) || state.hides_own_instance();
     if !seen
-        && initial
+        && harmless
         && isolate_mounts().is_ok()
         && let Ok(scratch) = root.scratch()
         && mount_binfmt(&scratch).is_ok()

@@ -131,13 +131,12 @@ impl Session<'_> {
 
     /// Observes through `look`, and probes everything.
     fn observe_all(&self) -> Result<State, Error> {
-        let state = observe(self.root);
+        let mut state = observe(self.root);
+        state.probes = probe::probe(self.root, ARCHES, self.identify())?;
         let instance = look(self.root, &state);
         // Looking may also have made the kernel load its module.
         let State { instance, filesystem, .. } = observe_instance(self.root, &instance);
-        let mut state = State { instance, filesystem, ..state };
-        state.probes = probe::probe(self.root, ARCHES, self.identify())?;
-        Ok(state)
+        Ok(State { instance, filesystem, ..state })
     }
 
     fn identify(&self) -> Option<probe::Identify> {
@@ -217,10 +216,14 @@ impl Session<'_> {
         // An install keeps binfmt_misc mounted; for anything less, looking is enough.
         let mut mounted = Ok(false);
         let mut root = self.root.clone();
+        let mut state = observe(&root);
         if requested.is_some() {
-            mounted = apply::mount(&root, &observe(&root));
+            mounted = apply::mount(&root, &state);
         } else {
-            root = root.at(&look(&root, &observe(&root)));
+            if state.user_namespace == Ok(UserNamespace::Nested) {
+                state.probes = probe::probe(&root, ARCHES, None).unwrap_or_default();
+            }
+            root = root.at(&look(&root, &state));
         }
 
         let mut results = Vec::new();

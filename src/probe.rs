@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::chroot;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -77,6 +78,8 @@ pub struct Probe {
     pub qemu: Option<String>,
     /// Whether the file that ran is, byte for byte, the emulator at hand.
     pub ours: bool,
+    /// Whether the file that ran is root's of our user namespace, in memory: as an install leaves it.
+    pub anchored: bool,
     /// amd64: the micro-architecture levels above v1 that programs may use.
     pub levels: Vec<String>,
 }
@@ -221,9 +224,11 @@ impl Programs {
         if matches!(outcome, Outcome::Crashed(_)) {
             outcome = stage.run(&self.files[0].0);
         }
-        let (mut qemu, mut ours, mut levels) = (None, false, Vec::new());
+        let (mut qemu, mut ours, mut anchored) = (None, false, false);
+        let mut levels = Vec::new();
         if outcome == Outcome::Ran {
             let (version, program) = stage.version(&self.files[0].0);
+            anchored = program.as_ref().is_some_and(is_in_roots_memory);
             ours = program
                 .zip(emulators.get(self.arch))
                 .is_some_and(|(program, emulator)| emulator.is(&program));
@@ -236,8 +241,13 @@ impl Programs {
                 }),
             );
         }
-        Probe { outcome, qemu, ours, levels }
+        Probe { outcome, qemu, ours, anchored, levels }
     }
+}
+
+fn is_in_roots_memory(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.uid() == 0)
+        && fstatfs(file).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC)
 }
 
 /// The place the test programs run in.

@@ -49,7 +49,7 @@ pub(crate) fn probes(text: &str) -> Probes {
             .and_then(|given| given.as_str())
             .filter(|text| *text != "native")
             .map(str::to_owned);
-        Probe { outcome, qemu, ours: false, levels: Vec::new() }
+        Probe { outcome, qemu, ours: false, anchored: false, levels: Vec::new() }
     };
     let by_target = ARCHES.iter().map(|arch| (arch.target.to_owned(), probe(arch))).collect();
     Probes { empty_root: true, by_target }

@@ -104,6 +104,27 @@ fn a_foreign_program_runs_as_its_caller_and_nothing_is_left() {
     );
 }
 
+/// As rootless engines do it: each container has its own mounts, all are in one user namespace.
+#[test]
+fn a_second_rootless_container_sees_and_uninstalls_what_the_first_installed() {
+    if !may_change_user() {
+        return;
+    }
+    let ran = Home::new()
+        .run(
+            r#"container='unshare -m --pid --fork --mount-proc'
+               exec unshare -Urm bash -euc "
+                   $container $B --install arm64 2>/dev/null | grep -c linux/arm64
+                   $container $B --status | grep -c 'linux/arm64 .* qemu-aarch64'
+                   ! $container $B --uninstall all | grep linux/arm64
+                   ! grep binfmt_misc /proc/self/mounts"
+            "#,
+        )
+        .ok();
+    assert_eq!(ran.stdout, "1\n1\n");
+    assert_eq!(ran.stderr, "uninstalling: aarch64 OK\n");
+}
+
 #[test]
 fn a_cache_that_was_touched_is_unpacked_again() {
     if !may_change_user() {
