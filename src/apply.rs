@@ -35,7 +35,7 @@ pub struct StepResult {
 /// # Errors
 /// As mount(2).
 pub fn mount(root: &Root, state: &State) -> Result<bool, Error> {
-    if matches!(state.mount, Ok(Mount::Binfmt { .. })) {
+    if state.mounted() {
         return Ok(false);
     }
     let at = root.path(root.mount_point());

@@ -206,7 +206,7 @@ pub struct State {
     pub module: Fact<bool>,
     /// Where we are.
     pub user_namespace: Fact<UserNamespace>,
-    /// Whether root of the user namespace around ours is somebody here, too: never in the initial one.
+    /// Whether root of the user namespace around ours is somebody here, too.
     pub outer_root: Fact<bool>,
     /// Whether this process is what its container was started for: all mounts here go with it.
     pub main_process: bool,
@@ -239,6 +239,11 @@ impl State {
     /// The kernel's version, where it could be read.
     pub fn version(&self) -> Option<KernelVersion> {
         self.kernel.as_ref().ok().copied()
+    }
+
+    /// Whether binfmt_misc is at the mount point.
+    pub fn mounted(&self) -> bool {
+        matches!(self.mount, Ok(Mount::Binfmt { .. }))
     }
 
     /// Whether registrations are to hold their instance alive, see [`crate::anchor`].
@@ -354,9 +359,8 @@ fn observe_user_namespace(root: &Root) -> Fact<UserNamespace> {
 
 /// The second column of uid_map is of the namespace around ours.
 fn observe_outer_root(root: &Root) -> Fact<bool> {
-    let nested = observe_user_namespace(root)? == UserNamespace::Nested;
     let map = read(&root.process("self/uid_map"))?;
-    Ok(nested && map.lines().any(|line| line.split_whitespace().nth(1) == Some("0")))
+    Ok(map.lines().any(|line| line.split_whitespace().nth(1) == Some("0")))
 }
 
 /// Whether process 1 is this one, or an init that was started to run this one's command line.
@@ -516,9 +520,8 @@ pub fn unmount(at: &Path) -> Result<(), Error> {
 /// first mount would cut off from the host's entries for life, unless what ran in `state.probes`
 /// shows that it has an instance already.
 pub fn look(root: &Root, state: &State) -> PathBuf {
-    let seen = matches!(state.mount, Ok(Mount::Binfmt { .. }));
     let harmless = state.user_namespace == Ok(UserNamespace::Initial) || state.hides_own_instance();
-    if !seen
+    if !state.mounted()
         && harmless
         && isolate_mounts().is_ok()
         && let Ok(scratch) = root.scratch()

@@ -220,7 +220,7 @@ impl Session<'_> {
         if requested.is_some() {
             mounted = apply::mount(&root, &state);
         } else {
-            if state.user_namespace == Ok(UserNamespace::Nested) {
+            if state.user_namespace == Ok(UserNamespace::Nested) && !state.mounted() {
                 state.probes = probe::probe(&root, ARCHES, None).unwrap_or_default();
             }
             root = root.at(&look(&root, &state));

@@ -101,10 +101,9 @@ fn kernel_version(state: &State) -> Vec<Result> {
 }
 
 fn kernel_support(state: &State) -> Vec<Result> {
-    let seen = matches!(state.mount, Ok(Mount::Binfmt { .. }));
     let all = "all emulation";
     match (&state.filesystem, &state.config, &state.module) {
-        _ if seen => ok("the kernel has binfmt_misc"),
+        _ if state.mounted() => ok("the kernel has binfmt_misc"),
         (Ok(true), ..) => ok("the kernel has binfmt_misc"),
         (_, Ok(Config::Absent), _) => failure(
             "this kernel was built without binfmt_misc (CONFIG_BINFMT_MISC is not set)",

@@ -11,33 +11,36 @@
 
 #define PAGE 65536
 
-/* Two pages of code: first jumps to second, which returns N. */
-#define PAIR(NAME, JUMP, RETURN)                                            \
-    __asm__(".text\n.balign 65536\n"                                        \
-            ".globl " NAME "\n" NAME ":\n\t" JUMP "\n"                      \
-            "\t.balign 65536\n1:\n\t" RETURN "\n\t.balign 65536\n")
-
+/* A jump, and what returns N. */
 #if defined(__aarch64__)
-PAIR("pair1", "b 1f", "mov w0, #1\n\tret");
-PAIR("pair2", "b 1f", "mov w0, #2\n\tret");
+#define JUMP "b 1f"
+#define RETURN(N) "mov w0, #" #N "\n\tret"
 #elif defined(__arm__)
-PAIR("pair1", ".arm\n\tb 1f", "mov r0, #1\n\tbx lr");
-PAIR("pair2", ".arm\n\tb 1f", "mov r0, #2\n\tbx lr");
+#define JUMP ".arm\n\tb 1f"
+#define RETURN(N) "mov r0, #" #N "\n\tbx lr"
 #elif defined(__riscv)
-PAIR("pair1", "j 1f", "li a0, 1\n\tret");
-PAIR("pair2", "j 1f", "li a0, 2\n\tret");
+#define JUMP "j 1f"
+#define RETURN(N) "li a0, " #N "\n\tret"
 #elif defined(__s390x__)
-PAIR("pair1", "jg 1f", "lghi %r2, 1\n\tbr %r14");
-PAIR("pair2", "jg 1f", "lghi %r2, 2\n\tbr %r14");
+#define JUMP "jg 1f"
+#define RETURN(N) "lghi %r2, " #N "\n\tbr %r14"
 #elif defined(__powerpc64__) && _CALL_ELF == 2
-PAIR("pair1", "b 1f", "li 3, 1\n\tblr");
-PAIR("pair2", "b 1f", "li 3, 2\n\tblr");
+#define JUMP "b 1f"
+#define RETURN(N) "li 3, " #N "\n\tblr"
 #elif defined(__i386__) || defined(__x86_64__)
-PAIR("pair1", "jmp 1f", "movl $1, %eax\n\tret");
-PAIR("pair2", "jmp 1f", "movl $2, %eax\n\tret");
+#define JUMP "jmp 1f"
+#define RETURN(N) "movl $" #N ", %eax\n\tret"
 #else
 #error "tell this architecture's instructions"
 #endif
+
+/* Two pages of code: the first jumps to the second, which returns N. */
+#define PAIR(N)                                                             \
+    __asm__(".text\n.balign 65536\n"                                        \
+            ".globl pair" #N "\npair" #N ":\n\t" JUMP "\n"                  \
+            "\t.balign 65536\n1:\n\t" RETURN(N) "\n\t.balign 65536\n")
+PAIR(1);
+PAIR(2);
 
 extern char pair1[], pair2[];
 static sigjmp_buf fault;
