@@ -45,10 +45,56 @@ pub struct Finding {
     pub level: Level,
     /// What is so.
     pub what: String,
-    /// What does not work because of it; empty where nothing is wrong.
-    pub breaks: String,
-    /// The command that repairs it, or what to do where no command does; empty where nothing is wrong.
-    pub repair: String,
+    /// What comes of it; empty where nothing is wrong.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub effect: String,
+    /// The way out.
+    #[serde(flatten)]
+    pub way: Way,
+}
+
+/// The way out of something: a command, words, both, or nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Way {
+    /// One command that repairs it, to be pasted as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repair: Option<String>,
+    /// What to do where no command does it, or what to know before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+/// A command that repairs it, to be pasted as it is.
+pub(crate) fn repair(command: impl Into<String>) -> Way {
+    Way { repair: Some(command.into()), advice: None }
+}
+
+/// What to do where no command does it.
+pub(crate) fn advice(words: impl Into<String>) -> Way {
+    Way { repair: None, advice: Some(words.into()) }
+}
+
+impl Finding {
+    /// What is to be told below it, each with its name.
+    pub fn details(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let effect = Some(self.effect.as_str()).filter(|effect| !effect.is_empty());
+        let (repair, advice) = (self.way.repair.as_deref(), self.way.advice.as_deref());
+        let all = [("effect", effect), ("repair", repair), ("advice", advice)];
+        all.into_iter().filter_map(|(name, text)| Some((name, text?)))
+    }
+}
+
+impl Way {
+    /// The same command, with words to it.
+    pub(crate) fn and(self, words: impl Into<String>) -> Self {
+        Self { advice: Some(words.into()), ..self }
+    }
+
+    /// Command and words in one line, for a hint.
+    pub fn in_one_line(&self) -> String {
+        let parts: Vec<_> = [&self.repair, &self.advice].into_iter().flatten().cloned().collect();
+        parts.join("; ")
+    }
 }
 
 /// One row: an id, what it is about, whether its failure makes an install pointless.
@@ -69,41 +115,28 @@ pub struct Check {
 struct Result {
     level: Level,
     what: String,
-    breaks: String,
-    repair: String,
+    effect: String,
+    way: Way,
 }
 
 fn ok(what: impl Into<String>) -> Vec<Result> {
-    one(Level::Ok, what, "", "")
+    one(Level::Ok, what, "", Way::default())
 }
 
 fn unknown(what: impl Into<String>) -> Vec<Result> {
-    one(Level::Unknown, what, "", "")
+    one(Level::Unknown, what, "", Way::default())
 }
 
-fn warning(
-    what: impl Into<String>,
-    breaks: impl Into<String>,
-    repair: impl Into<String>,
-) -> Vec<Result> {
-    one(Level::Warning, what, breaks, repair)
+fn warning(what: impl Into<String>, effect: impl Into<String>, way: Way) -> Vec<Result> {
+    one(Level::Warning, what, effect, way)
 }
 
-fn failure(
-    what: impl Into<String>,
-    breaks: impl Into<String>,
-    repair: impl Into<String>,
-) -> Vec<Result> {
-    one(Level::Failure, what, breaks, repair)
+fn failure(what: impl Into<String>, effect: impl Into<String>, way: Way) -> Vec<Result> {
+    one(Level::Failure, what, effect, way)
 }
 
-fn one(
-    level: Level,
-    what: impl Into<String>,
-    breaks: impl Into<String>,
-    repair: impl Into<String>,
-) -> Vec<Result> {
-    vec![Result { level, what: what.into(), breaks: breaks.into(), repair: repair.into() }]
+fn one(level: Level, what: impl Into<String>, effect: impl Into<String>, way: Way) -> Vec<Result> {
+    vec![Result { level, what: what.into(), effect: effect.into(), way }]
 }
 
 /// All checks.
@@ -114,13 +147,8 @@ pub fn checks() -> impl Iterator<Item = &'static Check> {
 impl Check {
     /// Looks at one state.
     pub fn run(&self, state: &State) -> impl Iterator<Item = Finding> {
-        let finding = |Result { level, what, breaks, repair }| Finding {
-            id: self.id,
-            level,
-            what,
-            breaks,
-            repair,
-        };
+        let finding =
+            |Result { level, what, effect, way }| Finding { id: self.id, level, what, effect, way };
         (self.run)(state).into_iter().map(finding)
     }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::Session;
-use crate::check::{self, Finding, Level};
+use crate::check::{self, Finding, Level, Way};
 use crate::cli::{DoctorArgs, Format};
 use crate::error::Error;
 use crate::report::{Terminal, json, plain, written};
@@ -70,7 +70,7 @@ impl Session<'_> {
             }
         };
         let wrong = findings.iter().filter(|finding| finding.level == Level::Failure).count();
-        let diagnosis = Diagnosis { schema_version: 1, findings };
+        let diagnosis = Diagnosis { schema_version: 2, findings };
         written(match args.format {
             Format::Json => json(&diagnosis, self.out),
             Format::Table => {
@@ -82,8 +82,8 @@ impl Session<'_> {
     }
 }
 
-fn finding(id: &'static str, level: Level, what: String, breaks: &str, repair: &str) -> Finding {
-    Finding { id, level, what, breaks: breaks.to_owned(), repair: repair.to_owned() }
+fn finding(id: &'static str, level: Level, what: String, effect: &str, way: Way) -> Finding {
+    Finding { id, level, what, effect: effect.to_owned(), way }
 }
 
 /// For people: what needs attention in full, and unless `all` is to be shown, how much else there is.
@@ -91,7 +91,8 @@ fn text(diagnosis: &Diagnosis, all: bool, terminal: Terminal) -> String {
     let level = |level: Level| terminal.paint(level, &format!("{:<8}", level.as_str()));
     let mut text = String::new();
     let mut told: Vec<&str> = Vec::new();
-    for Finding { id, level: found, what, breaks, repair } in &diagnosis.findings {
+    for finding in &diagnosis.findings {
+        let Finding { id, level: found, what, .. } = finding;
         // One reason keeps many checks from looking: it is told once.
         let same = |other: &&Finding| other.level == Level::Unknown && other.what == *what;
         let alike: Vec<_> = diagnosis.findings.iter().filter(same).map(|other| other.id).collect();
@@ -104,11 +105,8 @@ fn text(diagnosis: &Diagnosis, all: bool, terminal: Terminal) -> String {
         } else {
             continue;
         }
-        if !breaks.is_empty() {
-            text.push_str(&format!("         breaks: {}\n", plain(breaks)));
-        }
-        if !repair.is_empty() {
-            text.push_str(&format!("         repair: {}\n", plain(repair)));
+        for (name, detail) in finding.details() {
+            text.push_str(&format!("         {name}: {}\n", plain(detail)));
         }
     }
     let well = diagnosis.findings.iter().filter(|finding| finding.level == Level::Ok).count();
@@ -125,23 +123,24 @@ fn text(diagnosis: &Diagnosis, all: bool, terminal: Terminal) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::repair;
 
     fn diagnosis() -> Diagnosis {
         let findings = vec![
-            finding("flag-f", Level::Failure, "no F\x1b[2J".to_owned(), "all", "do it"),
-            finding("enabled", Level::Unknown, "not seen".to_owned(), "", ""),
-            finding("lasting", Level::Unknown, "who knows".to_owned(), "", ""),
-            finding("flag-c", Level::Unknown, "not seen".to_owned(), "", ""),
-            finding("mounted", Level::Ok, "mounted".to_owned(), "", ""),
+            finding("flag-f", Level::Failure, "no F\x1b[2J".to_owned(), "all", repair("do it")),
+            finding("enabled", Level::Unknown, "not seen".to_owned(), "", Way::default()),
+            finding("lasting", Level::Unknown, "who knows".to_owned(), "", Way::default()),
+            finding("flag-c", Level::Unknown, "not seen".to_owned(), "", Way::default()),
+            finding("mounted", Level::Ok, "mounted".to_owned(), "", Way::default()),
         ];
-        Diagnosis { schema_version: 1, findings }
+        Diagnosis { schema_version: 2, findings }
     }
 
     #[test]
     fn one_reason_is_told_once_and_what_is_well_is_counted() {
         assert_eq!(
             text(&diagnosis(), false, Terminal::default()),
-            "failure  flag-f: no F\\u{1b}[2J\n         breaks: all\n         repair: do it\n\
+            "failure  flag-f: no F\\u{1b}[2J\n         effect: all\n         repair: do it\n\
              unknown  not seen (enabled, flag-c)\n\
              unknown  lasting: who knows\n\
              ok       1 check found nothing wrong; -v shows them\n"

@@ -286,7 +286,7 @@ impl Session<'_> {
         {
             // The plainest cause first; then what mount(2) said.
             if let Some(finding) = check::obstacle(&state) {
-                return Err(Error::Host { what: finding.what, hint: finding.repair });
+                return Err(Error::Host { what: finding.what, hint: finding.way.in_one_line() });
             }
             mounted.as_ref().map_err(Clone::clone)?;
         }

@@ -100,7 +100,7 @@ impl Report {
     /// Draws it from what was observed and what `findings` the checks made of that.
     pub fn new(state: &State, emulators: &Emulators, findings: Vec<Finding>) -> Self {
         let platforms = ARCHES.iter().map(|arch| platform_report(arch, state, emulators)).collect();
-        Self { summary: Summary::new(state), schema_version: 1, platforms, findings }
+        Self { summary: Summary::new(state), schema_version: 2, platforms, findings }
     }
 }
 
@@ -242,15 +242,11 @@ impl Report {
             let _ = writeln!(text, "\nnot installed, but could be: {}", quiet.join(" "));
         }
         text.push('\n');
-        for Finding { level, what, repair, .. } in &self.findings {
-            let _ = writeln!(
-                text,
-                " {} {}",
-                terminal.paint(*level, &format!("{:<8}", level.as_str())),
-                plain(what)
-            );
-            if !repair.is_empty() {
-                let _ = writeln!(text, "          repair: {}", plain(repair));
+        for finding in &self.findings {
+            let level = terminal.paint(finding.level, &format!("{:<8}", finding.level.as_str()));
+            let _ = writeln!(text, " {level} {}", plain(&finding.what));
+            for (name, detail) in finding.details().filter(|(name, _)| *name != "effect") {
+                let _ = writeln!(text, "          {name}: {}", plain(detail));
             }
         }
         text

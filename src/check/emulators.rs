@@ -1,7 +1,7 @@
 //! The emulators behind the entries: flags, interpreters, what their test programs met, versions.
 
 use super::entries::{each, instance, replace, result, subject};
-use super::{Check, Level, Result, ok, unknown};
+use super::{Check, Level, Result, Way, ok, repair, unknown};
 use crate::arch::{ARCHES, Arch};
 use crate::entry::Entry;
 use crate::host::State;
@@ -209,7 +209,7 @@ fn flag_p(state: &State) -> Vec<Result> {
                 Level::Warning,
                 format!("{} has flag P, which this kernel cannot tell QEMU", entry.name),
                 format!("the arguments of {} programs, shifted by one", subject(entry)),
-                format!("binfmtctl --install {} --replace --flags OCF", subject(entry)),
+                repair(format!("binfmtctl --install {} --replace --flags OCF", subject(entry))),
             )),
             _ => None,
         }
@@ -220,7 +220,7 @@ fn interpreters(state: &State, kind: Interpreter) -> Vec<Result> {
     let Some(surroundings) = &state.surroundings else {
         return unknown("interpreters were not looked at");
     };
-    let (level, well, wrong, breaks) = match kind {
+    let (level, well, wrong, effect) = match kind {
         Interpreter::Missing => (
             Level::Failure,
             "every interpreter is there, or held by flag F",
@@ -282,7 +282,7 @@ fn interpreters(state: &State, kind: Interpreter) -> Vec<Result> {
         let excused = kind == Interpreter::Missing && entry.flags.has('F');
         (*found == kind && !held && !excused).then(|| {
             let what = format!("{} of {} {wrong}", entry.interpreter.display(), entry.name);
-            result(level, what, format!("{} programs: {breaks}", subject(entry)), replace(entry))
+            result(level, what, format!("{} programs: {effect}", subject(entry)), replace(entry))
         })
     })
 }
@@ -317,7 +317,7 @@ fn version(state: &State) -> Vec<Result> {
                 Level::Warning,
                 format!("{name} is QEMU {version}"),
                 "configuring libc-bin in arm64 images: uncaught target signal 11".to_owned(),
-                format!("binfmtctl --install {arch} --replace"),
+                repair(format!("binfmtctl --install {arch} --replace")),
             )
         })
     };
@@ -356,7 +356,7 @@ fn others(state: &State) -> Vec<Result> {
             Level::Ok,
             format!("{} is {}", entry.name, known.map_or("another tool's", |(_, what)| what)),
             String::new(),
-            String::new(),
+            Way::default(),
         )
     };
     let others: Vec<_> =

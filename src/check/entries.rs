@@ -1,6 +1,6 @@
 //! The entries: does each take what it should, and nothing else.
 
-use super::{Check, Level, Result, ok, unknown};
+use super::{Check, Level, Result, Way, ok, repair, unknown};
 use crate::arch::{ARCHES, Arch, Data};
 use crate::emulator::own;
 use crate::entry::{Entry, Rule};
@@ -90,8 +90,8 @@ fn hidden(entry: &Entry, state: &State) -> bool {
         && arches.all(|arch| state.taker(arch).is_some_and(|taker| taker.name != entry.name))
 }
 
-pub(super) fn result(level: Level, what: String, breaks: String, repair: String) -> Result {
-    Result { level, what, breaks, repair }
+pub(super) fn result(level: Level, what: String, effect: String, way: Way) -> Result {
+    Result { level, what, effect, way }
 }
 
 /// What people call the architectures that an entry is for: `arm64`; its own name if it is for none.
@@ -100,12 +100,12 @@ pub(super) fn subject(entry: &Entry) -> String {
     if arches.is_empty() { entry.name.clone() } else { arches.join(",") }
 }
 
-pub(super) fn replace(entry: &Entry) -> String {
-    format!("binfmtctl --install {} --replace", subject(entry))
+pub(super) fn replace(entry: &Entry) -> Way {
+    repair(format!("binfmtctl --install {} --replace", subject(entry)))
 }
 
-fn remove(entry: &Entry) -> String {
-    format!("binfmtctl --uninstall {}", entry.name)
+fn remove(entry: &Entry) -> Way {
+    repair(format!("binfmtctl --uninstall {}", entry.name))
 }
 
 fn unreadable(state: &State) -> Vec<Result> {
@@ -114,12 +114,12 @@ fn unreadable(state: &State) -> Vec<Result> {
         Ok(instance) if instance.unreadable.is_empty() => ok("every entry can be read"),
         Ok(instance) => {
             let one = |(name, why): &(String, String)| {
-                let breaks = "what it takes is not known".to_owned();
+                let effect = "what it takes is not known".to_owned();
                 result(
                     Level::Warning,
                     format!("the entry {name} cannot be read: {why}"),
-                    breaks,
-                    format!("binfmtctl --uninstall {name}"),
+                    effect,
+                    repair(format!("binfmtctl --uninstall {name}")),
                 )
             };
             instance.unreadable.iter().map(one).collect()
@@ -152,7 +152,7 @@ fn native(state: &State) -> Vec<Result> {
                 Level::Failure,
                 format!("{name} takes this machine's own programs"),
                 "every program of the machine".to_owned(),
-                format!("echo -1 > /proc/sys/fs/binfmt_misc/{name}"),
+                repair(format!("echo -1 > /proc/sys/fs/binfmt_misc/{name}")),
             ));
         } else if entry.is_qemu() && own().oci == "amd64" && entry.takes(&i386) {
             match &runs_386 {
@@ -184,12 +184,11 @@ fn disabled(state: &State) -> Vec<Result> {
         .filter(|entry| !entry.enabled && entry.is_qemu())
         .filter(|entry| entry.arches().any(|arch| state.server(arch).is_none()))
         .map(|entry| {
-            let repair = format!("echo 1 > /proc/sys/fs/binfmt_misc/{}", entry.name);
             result(
                 Level::Failure,
                 format!("{} is disabled", entry.name),
                 format!("{} programs: exec format error", subject(entry)),
-                repair,
+                repair(format!("echo 1 > /proc/sys/fs/binfmt_misc/{}", entry.name)),
             )
         });
     let off: Vec<_> = off.collect();
@@ -217,8 +216,8 @@ fn shadowed(state: &State) -> Vec<Result> {
         // One of another tool is for `entry-duplicate`.
         let winner = entry.arches().find_map(taker).filter(|winner| winner.is_qemu())?;
         let what = format!("{} is hidden by the newer {}", entry.name, winner.name);
-        let breaks = format!("nothing, as long as {} works", winner.name);
-        Some(result(Level::Warning, what, breaks, remove(entry)))
+        let effect = format!("nothing, as long as {} works", winner.name);
+        Some(result(Level::Warning, what, effect, remove(entry)))
     };
     let entries = instance.entries.iter().filter(|entry| entry.enabled && entry.is_qemu());
     let found: Vec<_> = entries.filter_map(look).collect();
@@ -249,7 +248,7 @@ fn duplicate(state: &State) -> Vec<Result> {
                     winner.name, other.name, winner.name
                 ),
                 "the same image may behave differently after the next restart".to_owned(),
-                format!("binfmtctl --uninstall {}", other.name),
+                repair(format!("binfmtctl --uninstall {}", other.name)),
             ));
         }
     }

@@ -1,10 +1,11 @@
 //! The kernel's side: is there a binfmt_misc, can it be reached, and does it take registrations.
 
-use super::{Check, Result, failure, ok, unknown, warning};
+use super::{Check, Result, advice, failure, ok, repair, unknown, warning};
 use crate::host::{Config, Mount, State, UserNamespace};
 
-const PRIVILEGED: &str = "docker run --rm --privileged IMAGE --install all";
-const BIND: &str = "docker run --rm -v /proc/sys/fs/binfmt_misc:/binfmt_misc IMAGE --mount /binfmt_misc --install all";
+const PRIVILEGED: &str = "run it as root; in a container, with --privileged";
+const BIND: &str = "or give the container the host's mount, where it has one: -v /proc/sys/fs/binfmt_misc:/binfmt_misc, with \
+    --mount /binfmt_misc";
 
 /// In the order in which one depends on the other.
 pub(super) const CHECKS: &[Check] = &[
@@ -94,7 +95,7 @@ fn kernel_version(state: &State) -> Vec<Result> {
                 v.major, v.minor, v.patch
             ),
             "foreign programs in containers",
-            "update the kernel",
+            advice("update the kernel"),
         ),
         Ok(v) => ok(format!("kernel {}.{}.{} knows flag F", v.major, v.minor, v.patch)),
     }
@@ -108,17 +109,17 @@ fn kernel_support(state: &State) -> Vec<Result> {
         (_, Ok(Config::Absent), _) => failure(
             "this kernel was built without binfmt_misc (CONFIG_BINFMT_MISC is not set)",
             all,
-            "use a kernel with CONFIG_BINFMT_MISC=y or =m",
+            advice("use a kernel with CONFIG_BINFMT_MISC=y or =m"),
         ),
         (Ok(false), _, Ok(true)) => warning(
             "the module binfmt_misc is not loaded; mounting loads it where that is allowed",
             all,
-            "modprobe binfmt_misc",
+            repair("modprobe binfmt_misc"),
         ),
         (Ok(false), Ok(Config::Module), _) | (Ok(false), Err(_), _) => warning(
             "the kernel does not know binfmt_misc yet: its module is not loaded, or there is none",
             all,
-            "run `modprobe binfmt_misc` on the host",
+            repair("modprobe binfmt_misc").and("on the host: a container cannot load its modules"),
         ),
         (Ok(false), Ok(Config::BuiltIn), _) => {
             unknown("the kernel's configuration has binfmt_misc, its list of file systems has not")
@@ -137,7 +138,7 @@ fn user_namespace(state: &State) -> Vec<Result> {
             Some(v) if (v.major, v.minor) < (6, 7) => failure(
                 "inside a user namespace, which cannot have a binfmt_misc of its own before Linux 6.7",
                 "installing from here",
-                "run as root on the host, outside rootless containers",
+                advice("run as root on the host, outside rootless containers"),
             ),
             _ => ok(
                 "a nested user namespace: registrations are for it and those below it, not for the whole machine",
@@ -151,7 +152,9 @@ fn private_instance(state: &State) -> Vec<Result> {
         (Ok(UserNamespace::Nested), Ok(instance)) if instance.entries.is_empty() => warning(
             "this user namespace has a binfmt_misc of its own, and that is empty",
             "foreign programs here, whatever is registered on the host",
-            "binfmtctl --install all, or end the namespace: `podman system migrate`, or restart the rootless engine",
+            repair("binfmtctl --install all").and(
+                "or end the namespace: `podman system migrate`, or restart the rootless engine",
+            ),
         ),
         (Err(why), _) => unknown(format!("user namespace unknown: {why}")),
         _ => ok("not cut off from anybody's entries"),
@@ -178,18 +181,18 @@ fn mounted(state: &State) -> Vec<Result> {
         (Ok(Mount::None | Mount::Other(_)), Ok(false)) => failure(
             "binfmt_misc is not mounted here, and mounting it needs CAP_SYS_ADMIN",
             "installing from here; entries cannot be seen",
-            format!("{PRIVILEGED}; or, where the host has it mounted: {BIND}"),
+            advice(format!("{PRIVILEGED}; {BIND}")),
         ),
         (Ok(Mount::None), _) => warning(
             "binfmt_misc is not mounted here",
             "entries made elsewhere cannot be seen or changed",
-            "binfmtctl --install all, which mounts it",
+            repair("binfmtctl --install all").and("it mounts binfmt_misc"),
         ),
         (Ok(Mount::Autofs), _) => ok("binfmt_misc is mounted as soon as the host looks at it"),
         (Ok(Mount::Other(fs)), _) => warning(
             format!("{fs} is mounted at the mount point, not binfmt_misc"),
             "entries made elsewhere cannot be seen or changed",
-            "binfmtctl --install all, which mounts it on top",
+            repair("binfmtctl --install all").and("it mounts binfmt_misc on top"),
         ),
         (Err(why), _) => unknown(format!("mounts unknown: {why}")),
     }
@@ -200,7 +203,7 @@ fn automount(state: &State) -> Vec<Result> {
         Ok(Mount::Autofs) => warning(
             "systemd's automount of binfmt_misc has not been triggered",
             "nothing holds what other tools' containers register",
-            "ls /proc/sys/fs/binfmt_misc",
+            repair("ls /proc/sys/fs/binfmt_misc"),
         ),
         Ok(_) => ok("no automount waits to be triggered"),
         Err(why) => unknown(format!("mounts unknown: {why}")),
@@ -212,7 +215,11 @@ fn writable(state: &State) -> Vec<Result> {
         Ok(Mount::Binfmt { writable: false }) => failure(
             "binfmt_misc is mounted read-only here",
             "installing and uninstalling from here",
-            PRIVILEGED,
+            if state.sys_admin == Ok(true) {
+                repair("mount -o remount,rw /proc/sys/fs/binfmt_misc")
+            } else {
+                advice(PRIVILEGED)
+            },
         ),
         Ok(Mount::Binfmt { writable: true }) => ok("binfmt_misc is mounted writable"),
         _ => unknown("whether binfmt_misc can be written is not known until it is mounted"),
@@ -225,7 +232,7 @@ fn enabled(state: &State) -> Vec<Result> {
         Ok(_) => failure(
             "binfmt_misc is disabled as a whole: no entry takes effect",
             "every foreign program: exec format error",
-            "echo 1 > /proc/sys/fs/binfmt_misc/status",
+            repair("echo 1 > /proc/sys/fs/binfmt_misc/status"),
         ),
         Err(why) => unknown(format!("entries cannot be seen: {why}")),
     }

@@ -1,6 +1,6 @@
 //! What else on the machine has a say: what will undo an install, and what keeps programs from running.
 
-use super::{Check, Level, Result, ok, unknown, warning};
+use super::{Check, Level, Result, Way, advice, ok, repair, unknown, warning};
 use crate::host::State;
 use crate::surroundings::Surroundings;
 
@@ -86,6 +86,10 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
+/// Of a process that has it: nothing takes it away.
+const NO_NEW_PRIVS: &str = "it cannot be taken back: start from where it is not set; a container without --security-opt \
+    no-new-privileges, a systemd service without NoNewPrivileges=";
+
 fn look(state: &State, check: impl FnOnce(&Surroundings) -> Vec<Result>) -> Vec<Result> {
     state
         .surroundings
@@ -101,7 +105,9 @@ fn security_module(state: &State) -> Vec<Result> {
             return warning(
                 format!("AppArmor confines this process: {profile}"),
                 "mounting, and so installing from here, where the profile denies it",
-                "docker run --privileged, or --security-opt apparmor=unconfined",
+                advice(
+                    "start the container with --privileged, or with --security-opt apparmor=unconfined",
+                ),
             );
         }
         let of_container = |(name, label): (&String, &String)| {
@@ -109,9 +115,9 @@ fn security_module(state: &State) -> Vec<Result> {
             (label.split(':').nth(2) == Some("container_file_t")).then(|| Result {
                 level: Level::Warning,
                 what: format!("{path} of {name} has a container's SELinux label: {label}"),
-                breaks: "other containers: foreign programs end silently or with signal 11"
+                effect: "other containers: foreign programs end silently or with signal 11"
                     .to_owned(),
-                repair: format!("chcon -t bin_t {path}"),
+                way: repair(format!("chcon -t bin_t {path}")),
             })
         };
         let found: Vec<_> = around.labels.iter().filter_map(of_container).collect();
@@ -152,9 +158,10 @@ fn cut_off(state: &State) -> Vec<Result> {
                     what: format!(
                         "the user namespace of process {id} ({name}) has a binfmt_misc of its own, which is empty"
                     ),
-                    breaks: "foreign programs in its containers: exec format error".to_owned(),
-                    repair: "as its user: podman system migrate; or restart its rootless engine"
-                        .to_owned(),
+                    effect: "foreign programs in its containers: exec format error".to_owned(),
+                    way: advice(
+                        "as its user: podman system migrate; or restart its rootless engine",
+                    ),
                 };
                 processes.iter().map(one).collect()
             }
@@ -167,7 +174,7 @@ fn no_new_privs(state: &State) -> Vec<Result> {
         Ok(true) => warning(
             "no_new_privs is set for this process and all it starts",
             "sudo and other setuid programs started from here",
-            "start the container without --security-opt no-new-privileges",
+            advice(NO_NEW_PRIVS),
         ),
         Ok(false) => ok("setuid programs may gain rights here"),
         Err(why) => unknown(format!("whether setuid programs may gain rights is unknown: {why}")),
@@ -183,7 +190,7 @@ fn lasting(state: &State) -> Vec<Result> {
         (Ok(false), _) => warning(
             "the host itself does not have binfmt_misc mounted",
             "what other tools register from a container, as soon as that ends; binfmtctl anchors its own",
-            "on the host: mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc",
+            repair("mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc").and("on the host"),
         ),
         (Err(why), _) => unknown(format!("whether the host holds binfmt_misc is unknown: {why}")),
     })
@@ -207,7 +214,7 @@ fn systemd_binfmt(state: &State) -> Vec<Result> {
         warning(
             format!("systemd-binfmt does not know {}", lost.join(", ")),
             "these are gone after `systemctl restart systemd-binfmt`, which upgrades do, and after a reboot",
-            "binfmtctl persist --install all",
+            repair("binfmtctl persist --install all"),
         )
     })
 }
@@ -224,7 +231,7 @@ fn binfmt_support(state: &State) -> Vec<Result> {
         Some(version) if before_2_1_7(version) => warning(
             format!("binfmt-support {version} registers without flag F"),
             "containers, once it has registered again",
-            "apt-get install binfmt-support, from a newer release; or apt-get remove binfmt-support",
+            repair("apt-get remove binfmt-support").and("or install it from a newer release"),
         ),
         Some(_) if !around.binfmt_support_without_f.is_empty() => warning(
             format!(
@@ -232,7 +239,7 @@ fn binfmt_support(state: &State) -> Vec<Result> {
                 around.binfmt_support_without_f.join(", ")
             ),
             "containers, from the next boot on",
-            "apt-get install --only-upgrade qemu-user-static, or remove it",
+            repair("apt-get install --only-upgrade qemu-user-static").and("or remove it"),
         ),
         Some(version) => ok(format!("binfmt-support {version} registers with flag F")),
         None => ok("binfmt-support is not installed"),
@@ -264,8 +271,8 @@ fn virtual_host(state: &State) -> Vec<Result> {
         vec![Result {
             level: Level::Ok,
             what: format!("this is {machine} virtual machine: registrations go when it restarts"),
-            breaks: String::new(),
-            repair: String::new(),
+            effect: String::new(),
+            way: Way::default(),
         }]
     })
 }

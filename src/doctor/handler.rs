@@ -6,7 +6,7 @@ use std::path::Path;
 use super::finding;
 use super::place::Place;
 use crate::arch::Arch;
-use crate::check::{Finding, Level};
+use crate::check::{Finding, Level, Way, advice, repair};
 use crate::elf::Elf;
 use crate::emulator::own;
 use crate::entry::{Entry, Rule};
@@ -47,21 +47,21 @@ pub(super) fn handler(
         }
         (Some(entry), arch) if !entry.flags.has('F') => without_f(place, entry, arch),
         (Some(entry), Some(arch)) => {
-            let breaks = match probe.map(|probe| &probe.outcome) {
+            let effect = match probe.map(|probe| &probe.outcome) {
                 Some(Outcome::Refused(errno)) => nix::errno::Errno::from_raw(*errno).desc(),
                 Some(Outcome::Crashed(_)) => "it ends at once",
                 Some(Outcome::TimedOut) => "it hangs",
                 _ => "not known",
             };
             let what = format!("{} takes it, but: {}", entry.name, dead(entry, state));
-            finding(ID, Level::Failure, what, breaks, &replace(arch))
+            finding(ID, Level::Failure, what, effect, replace(arch))
         }
         (Some(entry), None) => finding(
             ID,
             Level::Unknown,
             format!("{} takes it; whether that works is not known", entry.name),
             "",
-            "",
+            Way::default(),
         ),
         (None, _) if native => well("this machine runs it by itself".to_owned()),
         // Only where entries cannot be seen: else this very file is one that they do not take.
@@ -73,91 +73,86 @@ pub(super) fn handler(
 }
 
 fn well(what: String) -> Finding {
-    finding(ID, Level::Ok, what, "", "")
+    finding(ID, Level::Ok, what, "", Way::default())
 }
 
-fn replace(arch: &Arch) -> String {
-    format!("binfmtctl --install {arch} --replace")
+fn replace(arch: &Arch) -> Way {
+    repair(format!("binfmtctl --install {arch} --replace"))
 }
 
 /// An entry without F finds its interpreter in the root of the program, if at all.
 fn without_f(place: &Place, entry: &Entry, arch: Option<&Arch>) -> Finding {
     let (name, interpreter) = (&entry.name, entry.interpreter.display());
-    let repair = arch.map_or_else(
-        || format!("register {name} again, with flag F"),
-        |arch| format!("binfmtctl --install {arch} --replace"),
-    );
+    let way = arch.map_or_else(|| advice(format!("register {name} again, with flag F")), replace);
     if place.has(&entry.interpreter) {
         let what = format!(
             "{name} takes it and lacks flag F; its interpreter {interpreter} is in this root, so it may run here"
         );
-        let breaks = "the same program in containers: No such file or directory";
-        return finding(ID, Level::Warning, what, breaks, &repair);
+        let effect = "the same program in containers: No such file or directory";
+        return finding(ID, Level::Warning, what, effect, way);
     }
     let what = format!(
         "{name} takes it, but lacks flag F, and its interpreter {interpreter} is not in {}",
         place.root().display()
     );
-    finding(
-        ID,
-        Level::Failure,
-        what,
-        "No such file or directory, though the program exists",
-        &repair,
-    )
+    finding(ID, Level::Failure, what, "No such file or directory, though the program exists", way)
 }
 
 /// Why no entry takes it.
 fn nobody(elf: &Elf<'_>, arch: Option<&'static Arch>, start: &[u8], state: &State) -> Finding {
     let failure =
-        |what: String, repair: &str| finding(ID, Level::Failure, what, "Exec format error", repair);
+        |what: String, way: Way| finding(ID, Level::Failure, what, "Exec format error", way);
     let instance = match &state.instance {
         Ok(instance) => instance,
         Err(why) => {
             return match arch {
                 Some(arch) => failure(
                     format!("nothing runs programs for {arch} here; entries cannot be seen: {why}"),
-                    &format!("binfmtctl --install {arch}"),
+                    repair(format!("binfmtctl --install {arch}")),
                 ),
                 None => failure(
                     format!("nothing is known to run it; entries cannot be seen: {why}"),
-                    "binfmtctl doctor",
+                    repair("binfmtctl doctor"),
                 ),
             };
         }
     };
     if !instance.enabled {
         let what = "binfmt_misc is disabled as a whole, so no entry takes it".to_owned();
-        return failure(what, "echo 1 > /proc/sys/fs/binfmt_misc/status");
+        return failure(what, repair("echo 1 > /proc/sys/fs/binfmt_misc/status"));
     }
     let disabled = |entry: &&Entry| !entry.enabled && entry.takes(start);
     if let Some(entry) = instance.entries.iter().find(disabled) {
         return failure(
             format!("no entry takes it: {} would, but it is disabled", entry.name),
-            &format!("echo 1 > /proc/sys/fs/binfmt_misc/{}", entry.name),
+            repair(format!("echo 1 > /proc/sys/fs/binfmt_misc/{}", entry.name)),
         );
     }
     if let Some(near) = instance.entries.iter().find_map(|entry| nearly(entry, start)) {
         return if elf.is_appimage() {
             failure(
                 format!("no entry takes it, as it is an AppImage: {near}"),
-                "clear these bytes in a copy: dd if=/dev/zero of=COPY bs=1 seek=8 count=3 conv=notrunc",
+                advice(
+                    "clear these bytes in a copy: dd if=/dev/zero of=COPY bs=1 seek=8 count=3 conv=notrunc",
+                ),
             )
         } else {
             failure(
                 format!("no entry takes it: {near}"),
-                "it is unusual: build it again, or ask where it comes from",
+                advice("it is unusual: build it again, or ask where it comes from"),
             )
         };
     }
     match arch {
         Some(arch) => failure(
             format!("no entry takes programs for {arch}"),
-            &format!("binfmtctl --install {arch}"),
+            repair(format!("binfmtctl --install {arch}")),
         ),
         None => failure(
             "no entry takes it".to_owned(),
-            "there is no emulator for this machine number: use a build for another architecture",
+            advice(
+                "there is no emulator for this machine number: use a build for another architecture",
+            ),
         ),
     }
 }

@@ -11,7 +11,7 @@ use super::handler::{handler, taker};
 use super::place::{Place, Seen, Unseen};
 use super::story::Story;
 use crate::arch::{Arch, Class, Data};
-use crate::check::{Finding, Level};
+use crate::check::{Finding, Level, Way, advice, repair};
 use crate::elf::{self, Elf, Loader};
 use crate::entry::Entry;
 use crate::host::State;
@@ -92,13 +92,12 @@ pub(super) fn diagnose(place: &Place, path: &Path, state: &State, scripts: usize
         Ok(start) => start,
         Err(errno) => {
             let what = format!("what {shown} is cannot be told: {}", errno.desc());
-            findings.push(finding("file", Level::Unknown, what, "", ""));
+            findings.push(finding("file", Level::Unknown, what, "", Way::default()));
             return findings;
         }
     };
-    let broken = |what: String, breaks: &str, repair: &str| {
-        finding("file", Level::Failure, what, breaks, repair)
-    };
+    let broken =
+        |what: String, effect: &str, way: Way| finding("file", Level::Failure, what, effect, way);
     let taker = taker(state, path, start);
     match elf::File::parse(start) {
         elf::File::Elf(elf) => {
@@ -107,31 +106,35 @@ pub(super) fn diagnose(place: &Place, path: &Path, state: &State, scripts: usize
         elf::File::Damaged(wrong) => findings.push(broken(
             format!("{shown} is a damaged program: {wrong}"),
             Errno::ENOEXEC.desc(),
-            FETCH,
+            advice(FETCH),
         )),
         // binfmt_misc comes before everything else: Windows programs, archives, odd scripts.
         _ if taker.is_some() => {
             let name = taker.map_or("", |entry| entry.name.as_str());
             let what = format!("{shown} is no ELF program; {name} takes it");
-            findings.push(finding("file", Level::Ok, what, "", ""));
+            findings.push(finding("file", Level::Ok, what, "", Way::default()));
         }
         elf::File::Empty => {
-            findings.push(broken(format!("{shown} is empty"), Errno::ENOEXEC.desc(), FETCH));
+            findings.push(broken(
+                format!("{shown} is empty"),
+                Errno::ENOEXEC.desc(),
+                advice(FETCH),
+            ));
         }
         elf::File::Windows => findings.push(broken(
             format!("{shown} is a Windows program"),
             Errno::ENOEXEC.desc(),
-            "use a Linux build of it, or install Wine",
+            advice("use a Linux build of it, or install Wine"),
         )),
         elf::File::Other if start.starts_with(b"\xef\xbb\xbf#!") => findings.push(broken(
             format!("{shown} begins with a byte order mark, which hides its #! from the kernel"),
             Errno::ENOEXEC.desc(),
-            &format!("sed -i '1s/^\\xef\\xbb\\xbf//' {}", place.outside(path)),
+            repair(format!("sed -i '1s/^\\xef\\xbb\\xbf//' {}", place.outside(path))),
         )),
         elf::File::Other => findings.push(broken(
             format!("{shown} is neither a program nor a script that begins with #!"),
             "Exec format error, except from a shell",
-            &format!("if it is a script: sed -i '1i #!/bin/sh' {}", place.outside(path)),
+            advice("if it is a shell script, its first line has to be #!/bin/sh"),
         )),
         elf::File::Script(line) => findings.extend(script(place, path, line, state, scripts)),
     }
@@ -141,56 +144,54 @@ pub(super) fn diagnose(place: &Place, path: &Path, state: &State, scripts: usize
 fn unseen(place: &Place, path: &Path, why: &Unseen) -> Finding {
     let (shown, root) = (path.display(), place.root().display());
     let in_root = if place.is_own() { String::new() } else { format!(" in {root}") };
-    let (what, breaks, repair) = match why {
-        Unseen::Other(what) => (
-            format!("{shown} is {what}"),
-            Errno::EACCES.desc(),
-            "name the program itself".to_owned(),
-        ),
+    let (what, effect, way) = match why {
+        Unseen::Other(what) => {
+            (format!("{shown} is {what}"), Errno::EACCES.desc(), advice("name the program itself"))
+        }
         Unseen::Dangling => (
             format!("{shown} is a link to something that is not there{in_root}"),
             Errno::ENOENT.desc(),
-            "install what it leads to; with --root DIR if it belongs to another root".to_owned(),
+            advice("install what it leads to; with --root DIR if it belongs to another root"),
         ),
         Unseen::System(Errno::ENOENT) => (
             format!("{shown} is not there{in_root}"),
             Errno::ENOENT.desc(),
-            "check the path; with --root DIR if it belongs to another root".to_owned(),
+            advice("check the path; with --root DIR if it belongs to another root"),
         ),
         Unseen::System(errno) => (
             format!("{shown} cannot be reached{in_root}: {}", errno.desc()),
             errno.desc(),
-            format!("check each directory of it: namei -l {}", place.outside(path)),
+            advice(format!("check each directory of it: namei -l {}", place.outside(path))),
         ),
     };
-    finding("file", Level::Failure, what, breaks, &repair)
+    finding("file", Level::Failure, what, effect, way)
 }
 
 fn permissions(place: &Place, path: &Path, seen: &Seen) -> Option<Finding> {
     let shown = path.display();
     let here = place.outside(path);
-    let failure = |id, what: String, repair: String| {
-        Some(finding(id, Level::Failure, what, Errno::EACCES.desc(), &repair))
+    let failure = |id, what: String, way: Way| {
+        Some(finding(id, Level::Failure, what, Errno::EACCES.desc(), way))
     };
     if seen.noexec {
         return failure(
             "file-noexec",
             format!("{shown} is on a file system mounted noexec"),
-            format!("mount -o remount,exec \"$(findmnt -no TARGET -T {here})\""),
+            repair(format!("mount -o remount,exec \"$(findmnt -no TARGET -T {here})\"")),
         );
     }
     if seen.mode & 0o111 == 0 {
         return failure(
             "file-permission",
             format!("{shown} is not executable"),
-            format!("chmod +x {here}"),
+            repair(format!("chmod +x {here}")),
         );
     }
     if !seen.executable {
         return failure(
             "file-permission",
             format!("{shown} may not be executed by this user"),
-            format!("chmod a+x {here}, or become its owner"),
+            repair(format!("chmod a+x {here}")).and("or become its owner"),
         );
     }
     None
@@ -199,16 +200,15 @@ fn permissions(place: &Place, path: &Path, seen: &Seen) -> Option<Finding> {
 fn script(place: &Place, path: &Path, line: &str, state: &State, scripts: usize) -> Vec<Finding> {
     const ID: &str = "file-script";
     let shown = path.display();
-    let failure = |what: String, breaks: &str, repair: &str| {
-        vec![finding(ID, Level::Failure, what, breaks, repair)]
-    };
+    let failure =
+        |what: String, effect: &str, way: Way| vec![finding(ID, Level::Failure, what, effect, way)];
     if line.ends_with('\r') {
         return failure(
             format!(
                 "the first line of {shown} ends in a carriage return, which becomes part of the interpreter's name"
             ),
             Errno::ENOENT.desc(),
-            &format!("sed -i 's/\\r$//' {}", place.outside(path)),
+            repair(format!("sed -i 's/\\r$//' {}", place.outside(path))),
         );
     }
     let (interpreter, argument) = line.split_once([' ', '\t']).unwrap_or((line, ""));
@@ -216,16 +216,16 @@ fn script(place: &Place, path: &Path, line: &str, state: &State, scripts: usize)
         return failure(
             format!("the first line of {shown} names no interpreter"),
             Errno::ENOEXEC.desc(),
-            &format!("sed -i '1s|.*|#!/bin/sh|' {}", place.outside(path)),
+            repair(format!("sed -i '1s|.*|#!/bin/sh|' {}", place.outside(path))),
         );
     }
     let what = format!("{shown} is a script for {interpreter}");
-    let mut findings = vec![finding(ID, Level::Ok, what, "", "")];
+    let mut findings = vec![finding(ID, Level::Ok, what, "", Way::default())];
     if !place.has(Path::new(interpreter)) {
         findings.extend(failure(
             format!("its interpreter {interpreter} is not in {}", place.root().display()),
             "No such file or directory, though the script exists",
-            "install the interpreter there, or correct the first line",
+            advice("install the interpreter there, or correct the first line"),
         ));
         return findings;
     }
@@ -233,7 +233,7 @@ fn script(place: &Place, path: &Path, line: &str, state: &State, scripts: usize)
         findings.extend(failure(
             "its interpreter is a script, whose interpreter is a script, and so on".to_owned(),
             Errno::ELOOP.desc(),
-            "name a program on the first line",
+            advice("name a program on the first line"),
         ));
         return findings;
     }
@@ -246,8 +246,8 @@ fn script(place: &Place, path: &Path, line: &str, state: &State, scripts: usize)
 
 /// What `#!/usr/bin/env …` leads to.
 fn env(place: &Place, argument: &str, state: &State, scripts: usize) -> Vec<Finding> {
-    let failure = |what: String, breaks: String, repair: String| {
-        vec![finding("file-script", Level::Failure, what, &breaks, &repair)]
+    let failure = |what: String, effect: String, way: Way| {
+        vec![finding("file-script", Level::Failure, what, &effect, way)]
     };
     let split = argument.strip_prefix("-S").or_else(|| argument.strip_prefix("--split-string="));
     let command = match split {
@@ -260,7 +260,7 @@ fn env(place: &Place, argument: &str, state: &State, scripts: usize) -> Vec<Find
                     "the kernel hands \"{argument}\" to env as one word, as the name of a command"
                 ),
                 format!("env: '{argument}': No such file or directory"),
-                format!("write #!/usr/bin/env -S {argument} on its first line"),
+                advice(format!("write #!/usr/bin/env -S {argument} on its first line")),
             );
         }
         None => Some(argument).filter(|argument| !argument.is_empty()),
@@ -278,7 +278,7 @@ fn env(place: &Place, argument: &str, state: &State, scripts: usize) -> Vec<Find
         None => failure(
             format!("env does not find {command} in {}", place.root().display()),
             format!("env: '{command}': No such file or directory"),
-            format!("install {command} there"),
+            advice(format!("install {command} there")),
         ),
     }
 }
@@ -309,9 +309,8 @@ fn program(
     let what = format!("{shown} is a program for {for_arch}: {}", identity(elf, loader));
 
     let mut findings = Vec::new();
-    let broken = |what: String, breaks: &str, repair: &str| {
-        finding("file", Level::Failure, what, breaks, repair)
-    };
+    let broken =
+        |what: String, effect: &str, way: Way| finding("file", Level::Failure, what, effect, way);
     let no_program = match elf.kind {
         1 => Some("an object file, from which a linker makes programs"),
         4 => Some("a core dump"),
@@ -320,16 +319,16 @@ fn program(
     };
     if let Some(kind) = no_program {
         let what = format!("{shown} is {kind} ({for_arch})");
-        return vec![broken(what, Errno::ENOEXEC.desc(), "name the program itself")];
+        return vec![broken(what, Errno::ENOEXEC.desc(), advice("name the program itself"))];
     }
     if seen.size < elf.needs {
         findings.push(broken(
             format!("{shown} is cut short: it has {} bytes of at least {}", seen.size, elf.needs),
             "bus error (signal 7), or: Incomplete read of file header",
-            FETCH,
+            advice(FETCH),
         ));
     } else {
-        findings.push(finding("file", Level::Ok, what, "", ""));
+        findings.push(finding("file", Level::Ok, what, "", Way::default()));
     }
     findings.push(handler(place, elf, arch, taker, start, state));
     findings.extend(loader.and_then(|loader| missing_loader(place, loader, elf, arch)));
@@ -370,12 +369,12 @@ fn missing_loader(
     }
     let (shown, root) = (loader.display(), place.root().display());
     let platform = arch.map(|arch| arch.platforms().swap_remove(0));
-    let repair = format!(
+    let way = advice(format!(
         "start it in an image of its own architecture{}, or name its root with --root DIR",
         platform.map_or(String::new(), |name| format!(": docker run --platform {name}"))
-    );
-    let failure = |what: String, breaks: &str| {
-        Some(finding("file-loader", Level::Failure, what, breaks, &repair))
+    ));
+    let failure = |what: String, effect: &str| {
+        Some(finding("file-loader", Level::Failure, what, effect, way.clone()))
     };
     let seen = match place.look(loader) {
         Ok(seen) => seen,
@@ -416,16 +415,19 @@ fn setuid(
     }
     let shown = path.display();
     let around = state.surroundings.as_ref();
-    let (why, repair) = if seen.nosuid {
-        let repair =
+    let (why, way) = if seen.nosuid {
+        let command =
             format!("mount -o remount,suid \"$(findmnt -no TARGET -T {})\"", place.outside(path));
-        ("its file system is mounted nosuid".to_owned(), repair)
+        ("its file system is mounted nosuid".to_owned(), repair(command))
     } else if around.is_some_and(|around| around.no_new_privs == Ok(true)) {
-        let repair = "start the container without --security-opt no-new-privileges".to_owned();
-        ("no_new_privs is set here".to_owned(), repair)
+        let way = advice("start it from where that is not set");
+        ("no_new_privs is set here".to_owned(), way)
     } else if let Some(entry) = taker.filter(|entry| !entry.flags.has('C')) {
         let subject = entry.arches().next().map_or("all", |arch| arch.oci);
-        (format!("{} lacks flag C", entry.name), format!("binfmtctl --install {subject} --replace"))
+        (
+            format!("{} lacks flag C", entry.name),
+            repair(format!("binfmtctl --install {subject} --replace")),
+        )
     } else {
         return None;
     };
@@ -434,6 +436,6 @@ fn setuid(
         Level::Warning,
         format!("{shown} is setuid, but does not get its owner's rights: {why}"),
         "sudo, for one: effective uid is not 0",
-        &repair,
+        way,
     ))
 }

@@ -13,7 +13,7 @@ use nix::unistd::{chdir, chroot};
 
 use super::finding;
 use super::place::Place;
-use crate::check::{Finding, Level};
+use crate::check::{Finding, Level, Way, advice};
 use crate::host::{Root, isolate_as_user};
 
 const ID: &str = "file-run";
@@ -24,22 +24,22 @@ const ID: &str = "file-run";
 /// The program has no input, and its output goes to standard error, as standard output is the
 /// report's.
 pub(super) fn run(root: &Root, place: &Place, path: &Path, arguments: &[String]) -> Finding {
-    let (level, what, breaks, repair) = match start(root, place, path, arguments) {
+    let (level, what, effect, way) = match start(root, place, path, arguments) {
         Ok(status) => ended(status),
         Err(Failure::Enter(errno)) => (
             Level::Unknown,
             format!("it was not started: its root cannot be entered: {}", errno.desc()),
             "",
-            "",
+            Way::default(),
         ),
         Err(Failure::Start(errno)) => (
             Level::Failure,
             format!("it did not start: {}", errno.desc()),
             "this program",
-            "see the findings before this one",
+            advice("see the findings before this one"),
         ),
     };
-    finding(ID, level, what, breaks, repair)
+    finding(ID, level, what, effect, way)
 }
 
 enum Failure {
@@ -81,9 +81,9 @@ fn enter(root: &Root, to: &Path) -> Result<(), Errno> {
     chdir("/")
 }
 
-fn ended(status: ExitStatus) -> (Level, String, &'static str, &'static str) {
+fn ended(status: ExitStatus) -> (Level, String, &'static str, Way) {
     if status.success() {
-        return (Level::Ok, "it ran".to_owned(), "", "");
+        return (Level::Ok, "it ran".to_owned(), "", Way::default());
     }
     match status.signal() {
         Some(signal) => {
@@ -93,14 +93,14 @@ fn ended(status: ExitStatus) -> (Level, String, &'static str, &'static str) {
                 Level::Failure,
                 format!("it started, and was killed by signal {signal}{name}"),
                 "this program",
-                "try a newer emulator: `binfmtctl --status` shows which runs it",
+                advice("try a newer emulator: `binfmtctl --status` shows which runs it"),
             )
         }
         None => (
             Level::Ok,
             format!("it ran, and ended with exit status {}", status.code().unwrap_or(-1)),
             "",
-            "",
+            Way::default(),
         ),
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use binfmtctl::arch::Arch;
-use binfmtctl::check::{Level, check, checks};
+use binfmtctl::check::{Level, Way, check, checks};
 use binfmtctl::doctor::stories;
 use binfmtctl::emulator::own;
 use binfmtctl::host::{MOUNT_POINT, Root, State, observe};
@@ -115,7 +115,7 @@ impl Host {
         let wrong = check(&state).into_iter().filter(|finding| finding.level >= Level::Warning);
         wrong
             .map(|finding| {
-                assert!(!finding.breaks.is_empty() && !finding.repair.is_empty(), "{finding:?}");
+                assert!(!finding.effect.is_empty() && finding.way != Way::default(), "{finding:?}");
                 (finding.id, finding.level)
             })
             .collect()

@@ -91,7 +91,8 @@ fn describe(root: &Root, state: &State) -> String {
     steps.sort();
     steps.iter().for_each(|step| writeln!(text, "  {step}").unwrap());
     if let Some(finding) = obstacle(state) {
-        writeln!(text, "\nan install stops: {}\n  {}", finding.what, finding.repair).unwrap();
+        writeln!(text, "\nan install stops: {}\n  {}", finding.what, finding.way.in_one_line())
+            .unwrap();
     }
     // The root is a temporary directory of changing name.
     text.replace(&root.path("/").display().to_string(), "/")
