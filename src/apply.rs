@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use crate::anchor::{self, Kept, Store};
-use crate::arch::Arch;
+use crate::arch::{Arch, HOST};
 use crate::emulator::Emulators;
 use crate::entry::{EntryName, Registration};
 use crate::error::{Error, Op};
@@ -151,7 +151,7 @@ fn register_all(
     if jobs.is_empty() {
         return Vec::new();
     }
-    let own_header = crate::emulator::own().probe();
+    let own_header = HOST.probe();
     let work = |store: &Store<'_>| register_and_prove(root, jobs, store, &own_header);
     let trees = if state.sys_admin == Ok(true) {
         anchor::with_trees(root, emulators, wanted, state.anchors(), work)

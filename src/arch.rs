@@ -85,182 +85,61 @@ const MIPS_MASK: &[(usize, u8)] = &[(8, 0x00)];
 ///
 /// Each probe is `exit(0)` in the Linux system call convention of its architecture; the comment
 /// beside it is the assembly.
+#[rustfmt::skip]
 pub const ARCHES: &[Arch] = &[
     // xor edi,edi; mov eax,60; syscall
-    arch("amd64", "x86_64", (Elf64, Little, 62), &[], b"\x31\xff\xb8\x3c\0\0\0\x0f\x05")
-        .masked(X86_MASK),
+    arch("amd64", "x86_64", (Elf64, Little, 62), &[], b"\x31\xff\xb8\x3c\0\0\0\x0f\x05").masked(X86_MASK),
     // mov x0,#0; mov x8,#93; svc #0
-    arch(
-        "arm64",
-        "aarch64",
-        (Elf64, Little, 183),
-        &[],
-        b"\0\0\x80\xd2\xa8\x0b\x80\xd2\x01\0\0\xd4",
-    ),
+    arch("arm64", "aarch64", (Elf64, Little, 183), &[], b"\0\0\x80\xd2\xa8\x0b\x80\xd2\x01\0\0\xd4"),
     // li a0,0; li a7,93; ecall
-    arch(
-        "riscv64",
-        "riscv64",
-        (Elf64, Little, 243),
-        &[],
-        b"\x13\x05\0\0\x93\x08\xd0\x05\x73\0\0\0",
-    ),
+    arch("riscv64", "riscv64", (Elf64, Little, 243), &[], b"\x13\x05\0\0\x93\x08\xd0\x05\x73\0\0\0"),
     // li r0,1; li r3,0; sc. e_flags 2 is ELFv2: the entry point is code, not a descriptor.
-    arch(
-        "ppc64",
-        "ppc64",
-        (Elf64, Big, 21),
-        &["powerpc64"],
-        b"\x38\0\0\x01\x38\x60\0\0\x44\0\0\x02",
-    )
-    .e_flags(2),
+    arch("ppc64", "ppc64", (Elf64, Big, 21), &["powerpc64"], b"\x38\0\0\x01\x38\x60\0\0\x44\0\0\x02").e_flags(2),
     // The mask leaves the high byte of e_machine open, as every installer of the field does.
-    arch(
-        "ppc64le",
-        "ppc64le",
-        (Elf64, Little, 21),
-        &["ppc64el", "powerpc64le"],
-        b"\x01\0\0\x38\0\0\x60\x38\x02\0\0\x44",
-    )
-    .e_flags(2)
-    .masked(&[(19, 0x00)]),
+    arch("ppc64le", "ppc64le", (Elf64, Little, 21), &["ppc64el", "powerpc64le"], b"\x01\0\0\x38\0\0\x60\x38\x02\0\0\x44").e_flags(2).masked(&[(19, 0x00)]),
     // lghi %r2,0; svc 1
     arch("s390x", "s390x", (Elf64, Big, 22), &[], b"\xa7\x29\0\0\x0a\x01"),
     // xor ebx,ebx; xor eax,eax; inc eax; int 0x80
-    arch(
-        "386",
-        "i386",
-        (Elf32, Little, 3),
-        &["x86", "i486", "i586", "i686"],
-        b"\x31\xdb\x31\xc0\x40\xcd\x80",
-    )
-    .masked(X86_MASK),
+    arch("386", "i386", (Elf32, Little, 3), &["x86", "i486", "i586", "i686"], b"\x31\xdb\x31\xc0\x40\xcd\x80").masked(X86_MASK),
     // li v0,5058; li a0,0; syscall
-    arch(
-        "mips64le",
-        "mips64el",
-        (Elf64, Little, 8),
-        &[],
-        b"\xc2\x13\x02\x24\0\0\x04\x24\x0c\0\0\0",
-    )
-    .masked(MIPS_MASK),
-    arch("mips64", "mips64", (Elf64, Big, 8), &[], b"\x24\x02\x13\xc2\x24\x04\0\0\0\0\0\x0c")
-        .masked(MIPS_MASK),
+    arch("mips64le", "mips64el", (Elf64, Little, 8), &[], b"\xc2\x13\x02\x24\0\0\x04\x24\x0c\0\0\0").masked(MIPS_MASK),
+    arch("mips64", "mips64", (Elf64, Big, 8), &[], b"\x24\x02\x13\xc2\x24\x04\0\0\0\0\0\x0c").masked(MIPS_MASK),
     // li.w a0,0; li.w a7,93; syscall 0. Byte 8 holds an ABI version, byte 7 an OSABI of up to 3.
-    arch(
-        "loong64",
-        "loongarch64",
-        (Elf64, Little, 258),
-        &["loongarch"],
-        b"\x04\0\x15\0\x0b\x74\x81\x03\0\0\x2b\0",
-    )
-    .e_flags(0x43)
-    .masked(&[(7, 0xfc), (8, 0x00)]),
+    arch("loong64", "loongarch64", (Elf64, Little, 258), &["loongarch"], b"\x04\0\x15\0\x0b\x74\x81\x03\0\0\x2b\0").e_flags(0x43).masked(&[(7, 0xfc), (8, 0x00)]),
     // mov r0,#0; mov r7,#1; svc #0. e_flags: EABI version 5.
-    arch(
-        "arm",
-        "arm",
-        (Elf32, Little, 40),
-        &["armhf", "armel", "armv5l", "armv5tel", "armv6l", "armv7l", "armv8l", "arm32"],
-        b"\0\0\xa0\xe3\x01\x70\xa0\xe3\0\0\0\xef",
-    )
-    .e_flags(0x0500_0000),
+    arch("arm", "arm", (Elf32, Little, 40), &["armhf", "armel", "armv5l", "armv5tel", "armv6l", "armv7l", "armv8l", "arm32"], b"\0\0\xa0\xe3\x01\x70\xa0\xe3\0\0\0\xef").e_flags(0x0500_0000),
     // li v0,4001; li a0,0; syscall. o32 and n32 differ only in EF_MIPS_ABI2 (0x20) of e_flags.
-    arch("mipsle", "mipsel", (Elf32, Little, 8), &[], b"\xa1\x0f\x02\x24\0\0\x04\x24\x0c\0\0\0")
-        .e_flags(0x1000)
-        .abi_bit(0x20, false)
-        .masked(MIPS_MASK),
-    arch("mips", "mips", (Elf32, Big, 8), &[], b"\x24\x02\x0f\xa1\x24\x04\0\0\0\0\0\x0c")
-        .e_flags(0x1000)
-        .abi_bit(0x20, false)
-        .masked(MIPS_MASK),
+    arch("mipsle", "mipsel", (Elf32, Little, 8), &[], b"\xa1\x0f\x02\x24\0\0\x04\x24\x0c\0\0\0").e_flags(0x1000).abi_bit(0x20, false).masked(MIPS_MASK),
+    arch("mips", "mips", (Elf32, Big, 8), &[], b"\x24\x02\x0f\xa1\x24\x04\0\0\0\0\0\x0c").e_flags(0x1000).abi_bit(0x20, false).masked(MIPS_MASK),
     // li v0,6058; li a0,0; syscall
-    arch(
-        "mips64p32le",
-        "mipsn32el",
-        (Elf32, Little, 8),
-        &["mipsn32le"],
-        b"\xaa\x17\x02\x24\0\0\x04\x24\x0c\0\0\0",
-    )
-    .e_flags(0x20)
-    .abi_bit(0x20, true)
-    .masked(MIPS_MASK),
-    arch("mips64p32", "mipsn32", (Elf32, Big, 8), &[], b"\x24\x02\x17\xaa\x24\x04\0\0\0\0\0\x0c")
-        .e_flags(0x20)
-        .abi_bit(0x20, true)
-        .masked(MIPS_MASK),
+    arch("mips64p32le", "mipsn32el", (Elf32, Little, 8), &["mipsn32le"], b"\xaa\x17\x02\x24\0\0\x04\x24\x0c\0\0\0").e_flags(0x20).abi_bit(0x20, true).masked(MIPS_MASK),
+    arch("mips64p32", "mipsn32", (Elf32, Big, 8), &[], b"\x24\x02\x17\xaa\x24\x04\0\0\0\0\0\x0c").e_flags(0x20).abi_bit(0x20, true).masked(MIPS_MASK),
     arch("riscv", "riscv32", (Elf32, Little, 243), &[], b"\x13\x05\0\0\x93\x08\xd0\x05\x73\0\0\0"),
     arch("ppc", "ppc", (Elf32, Big, 20), &["powerpc"], b"\x38\0\0\x01\x38\x60\0\0\x44\0\0\x02"),
-    arch(
-        "arm64be",
-        "aarch64_be",
-        (Elf64, Big, 183),
-        &[],
-        b"\0\0\x80\xd2\xa8\x0b\x80\xd2\x01\0\0\xd4",
-    ),
+    arch("arm64be", "aarch64_be", (Elf64, Big, 183), &[], b"\0\0\x80\xd2\xa8\x0b\x80\xd2\x01\0\0\xd4"),
     // Instructions stay little-endian (BE8, e_flags 0x0080_0000).
-    arch("armbe", "armeb", (Elf32, Big, 40), &[], b"\0\0\xa0\xe3\x01\x70\xa0\xe3\0\0\0\xef")
-        .e_flags(0x0580_0000),
+    arch("armbe", "armeb", (Elf32, Big, 40), &[], b"\0\0\xa0\xe3\x01\x70\xa0\xe3\0\0\0\xef").e_flags(0x0580_0000),
     // lda v0,1(zero); lda a0,0(zero); callsys
-    arch("alpha", "alpha", (Elf64, Little, 0x9026), &[], b"\x01\0\x1f\x20\0\0\x1f\x22\x83\0\0\0")
-        .masked(X86_MASK),
+    arch("alpha", "alpha", (Elf64, Little, 0x9026), &[], b"\x01\0\x1f\x20\0\0\x1f\x22\x83\0\0\0").masked(X86_MASK),
     // { r0 = #0 }; { r6 = #93 }; trap0(#1). e_flags: architecture version 68.
-    arch(
-        "hexagon",
-        "hexagon",
-        (Elf32, Little, 164),
-        &[],
-        b"\x00\xc0\x00\x78\xa6\xcb\x00\x78\x04\xc0\x00\x54",
-    )
-    .e_flags(0x68),
+    arch("hexagon", "hexagon", (Elf32, Little, 164), &[], b"\x00\xc0\x00\x78\xa6\xcb\x00\x78\x04\xc0\x00\x54").e_flags(0x68),
     // ldi 0,r26; ble 0x100(sr2,r0); ldi 1,r20 (delay slot). The system call gate is at 0x100.
     arch("hppa", "hppa", (Elf32, Big, 15), &["parisc"], b"\x34\x1a\0\0\xe4\0\x82\0\x34\x14\0\x02"),
     // moveq #1,d0; moveq #0,d1; trap #0
     arch("m68k", "m68k", (Elf32, Big, 4), &[], b"\x70\x01\x72\0\x4e\x40").masked(&[(6, 0xfe)]),
     // addik r12,r0,1; addik r5,r0,0; brki r14,8. 0xbaab is the number from before 189 was assigned.
-    arch(
-        "microblaze",
-        "microblaze",
-        (Elf32, Big, 0xbaab),
-        &[],
-        b"\x31\x80\0\x01\x30\xa0\0\0\xb9\xcc\0\x08",
-    ),
-    arch(
-        "microblazeel",
-        "microblazeel",
-        (Elf32, Little, 0xbaab),
-        &[],
-        b"\x01\0\x80\x31\0\0\xa0\x30\x08\0\xcc\xb9",
-    ),
+    arch("microblaze", "microblaze", (Elf32, Big, 0xbaab), &[], b"\x31\x80\0\x01\x30\xa0\0\0\xb9\xcc\0\x08"),
+    arch("microblazeel", "microblazeel", (Elf32, Little, 0xbaab), &[], b"\x01\0\x80\x31\0\0\xa0\x30\x08\0\xcc\xb9"),
     // l.ori r11,r0,93; l.ori r3,r0,0; l.sys 1
-    arch(
-        "or1k",
-        "or1k",
-        (Elf32, Big, 92),
-        &["openrisc"],
-        b"\xa9\x60\0\x5d\xa8\x60\0\0\x20\0\0\x01",
-    ),
+    arch("or1k", "or1k", (Elf32, Big, 92), &["openrisc"], b"\xa9\x60\0\x5d\xa8\x60\0\0\x20\0\0\x01"),
     // mov #1,r3; mov #0,r4; trapa #17
     arch("sh4", "sh4", (Elf32, Little, 42), &[], b"\x01\xe3\0\xe4\x11\xc3"),
     arch("sh4eb", "sh4eb", (Elf32, Big, 42), &[], b"\xe3\x01\xe4\0\xc3\x11"),
     // mov 1,%g1; mov 0,%o0; ta 0x10
     arch("sparc", "sparc", (Elf32, Big, 2), &[], b"\x82\x10\x20\x01\x90\x10\x20\0\x91\xd0\x20\x10"),
-    arch(
-        "sparc32plus",
-        "sparc32plus",
-        (Elf32, Big, 18),
-        &[],
-        b"\x82\x10\x20\x01\x90\x10\x20\0\x91\xd0\x20\x10",
-    )
-    .e_flags(0x100),
+    arch("sparc32plus", "sparc32plus", (Elf32, Big, 18), &[], b"\x82\x10\x20\x01\x90\x10\x20\0\x91\xd0\x20\x10").e_flags(0x100),
     // mov 1,%g1; mov 0,%o0; ta 0x6d
-    arch(
-        "sparc64",
-        "sparc64",
-        (Elf64, Big, 43),
-        &[],
-        b"\x82\x10\x20\x01\x90\x10\x20\0\x91\xd0\x20\x6d",
-    ),
+    arch("sparc64", "sparc64", (Elf64, Big, 43), &[], b"\x82\x10\x20\x01\x90\x10\x20\0\x91\xd0\x20\x6d"),
     // movi a2,118; movi a6,0; syscall
     arch("xtensa", "xtensa", (Elf32, Little, 94), &[], b"\x22\xa0\x76\x62\xa0\0\0\x50\0"),
     arch("xtensaeb", "xtensaeb", (Elf32, Big, 94), &[], b"\x22\x0a\x76\x26\x0a\0\0\x05\0"),
@@ -270,6 +149,43 @@ pub const ARCHES: &[Arch] = &[
 ///
 /// One qemu-arm runs armv5 to armv7; a header does not say which of them a program needs.
 const VARIANTS: &[(&str, &[&str])] = &[("arm", &["linux/arm/v7", "linux/arm/v6"])];
+
+/// The row of the machine that this very program is built for: what it runs by itself.
+///
+/// Rule of the whole program: an entry for it would take every program's start, the emulator's
+/// own included. So a build for a machine that has no row here fails.
+pub const HOST: &Arch = host();
+
+const HOST_TARGET: &str = {
+    use std::env::consts::ARCH;
+    let little = cfg!(target_endian = "little");
+    match ARCH.as_bytes() {
+        b"x86" => "i386",
+        b"powerpc" => "ppc",
+        b"powerpc64" if little => "ppc64le",
+        b"powerpc64" => "ppc64",
+        b"mips64" if little => "mips64el",
+        b"mips" if little => "mipsel",
+        _ => ARCH,
+    }
+};
+
+const fn host() -> &'static Arch {
+    let wanted = HOST_TARGET.as_bytes();
+    let mut row = 0;
+    while row < ARCHES.len() {
+        let target = ARCHES[row].target.as_bytes();
+        let mut i = 0;
+        while i < target.len() && target.len() == wanted.len() && target[i] == wanted[i] {
+            i += 1;
+        }
+        if i == wanted.len() && i == target.len() {
+            return &ARCHES[row];
+        }
+        row += 1;
+    }
+    panic!("src/arch.rs has no row for the machine that this is built for")
+}
 
 /// Two rows are the same row when QEMU calls them the same.
 impl PartialEq for Arch {

@@ -14,7 +14,7 @@ use include_dir::{Dir, include_dir};
 use sha2::{Digest, Sha256};
 use xz2::bufread::XzDecoder;
 
-use crate::arch::{ARCHES, Arch};
+use crate::arch::{ARCHES, Arch, HOST};
 use crate::elf::{self, Elf, Loader};
 use crate::entry::hex;
 use crate::error::{Error, Op};
@@ -311,7 +311,7 @@ fn list_dir(dir: &Path, prefix: &str) -> Result<Vec<Emulator>, Error> {
 /// Why a program that starts with `start` cannot serve as an emulator in any container.
 pub fn unfit(start: &[u8]) -> Option<&'static str> {
     match elf::File::parse(start) {
-        elf::File::Elf(elf) if elf.arch() != Some(own()) => {
+        elf::File::Elf(elf) if elf.arch() != Some(HOST) => {
             Some("it is built for another architecture than this machine's")
         }
         elf::File::Elf(Elf { loader: Loader::None, .. }) => None,
@@ -322,17 +322,9 @@ pub fn unfit(start: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The architecture that this very program was built for, which therefore runs natively.
+/// The same as [`HOST`].
 pub fn own() -> &'static Arch {
-    let target = match std::env::consts::ARCH {
-        "x86" => "i386",
-        "powerpc" => "ppc",
-        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
-        "powerpc64" => "ppc64",
-        "mips64" if cfg!(target_endian = "little") => "mips64el",
-        other => other,
-    };
-    Arch::by_target(target).unwrap_or(&ARCHES[0])
+    HOST
 }
 
 #[cfg(test)]
@@ -368,9 +360,9 @@ mod tests {
     fn dynamic_and_foreign_programs_are_unfit() {
         assert_eq!(unfit(b"#!/bin/sh"), Some("it is not an ELF program"));
         assert!(unfit(&Arch::by_target("s390x").unwrap().probe()).is_some());
-        let mut own_program = own().probe();
+        let mut own_program = HOST.probe();
         assert_eq!(unfit(&own_program), None);
-        let header = if own().class == crate::arch::Class::Elf64 { 64 } else { 52 };
+        let header = if HOST.class == crate::arch::Class::Elf64 { 64 } else { 52 };
         own_program[header] = 3; // its only program header becomes PT_INTERP
         assert!(unfit(&own_program).unwrap().contains("dynamically"));
     }

@@ -14,9 +14,9 @@ use nix::errno::Errno;
 
 use crate::Session;
 use crate::apply::StepResult;
-use crate::arch::{ARCHES, Arch};
+use crate::arch::{ARCHES, Arch, HOST};
 use crate::cli::PersistArgs;
-use crate::emulator::{Emulator, digest, own};
+use crate::emulator::{Emulator, digest};
 use crate::entry::{EntryName, Registration};
 use crate::error::{Error, Op};
 use crate::host::{Instance, Server, State, look, observe};
@@ -288,7 +288,7 @@ impl Session<'_> {
         job: &mut Job<'_>,
         rules: &mut BTreeMap<String, String>,
     ) -> Result<String, Error> {
-        if arch == own() {
+        if arch == HOST {
             return Ok("this machine's own architecture, which is never registered".to_owned());
         }
         if state.server(arch) == Some(Server::Native) {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::arch::{ARCHES, Arch};
-use crate::emulator::{Emulators, own};
+use crate::arch::{ARCHES, Arch, HOST};
+use crate::emulator::Emulators;
 use crate::entry::{Entry, EntryName, Flags, Registration};
 use crate::error::Error;
 use crate::host::{Server, State};
@@ -174,7 +174,7 @@ fn install_one(
 ) -> Result<Action, Error> {
     // Whatever else is true: an entry for our own architecture would take every program's exec,
     // the emulator's own included.
-    if arch == own() {
+    if arch == HOST {
         return Ok(Action::Keep(
             "this machine's own architecture, which is never registered".to_owned(),
         ));

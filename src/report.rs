@@ -10,9 +10,9 @@ use tabled::builder::Builder;
 use tabled::settings::peaker::Priority;
 use tabled::settings::{Style, Width};
 
-use crate::arch::{ARCHES, Arch};
+use crate::arch::{ARCHES, Arch, HOST};
 use crate::check::{Finding, Level};
-use crate::emulator::{Emulators, own};
+use crate::emulator::Emulators;
 use crate::error::{Error, Op};
 use crate::host::{Server, State};
 use crate::plan::dead;
@@ -66,7 +66,7 @@ pub struct PlatformReport {
 
 /// `supported` of the summary.
 pub fn supported(state: &State) -> Vec<String> {
-    let native = |arch: &&Arch| state.server(arch) == Some(Server::Native) && **arch == *own();
+    let native = |arch: &&Arch| state.server(arch) == Some(Server::Native) && **arch == *HOST;
     let (first, others): (Vec<_>, Vec<_>) = ARCHES.iter().partition(native);
     first
         .into_iter()

@@ -19,11 +19,10 @@ use nix::unistd::{Gid, Uid, chdir, chroot, getegid, geteuid, pivot_root};
 
 use crate::Session;
 use crate::anchor::write_registration;
-use crate::arch::Arch;
+use crate::arch::{Arch, HOST};
 use crate::cache::Cache;
 use crate::cli::RunArgs;
 use crate::elf;
-use crate::emulator::own;
 use crate::entry::{EntryName, Registration};
 use crate::error::{Error, Op};
 use crate::host::{self, Root, observe};
@@ -100,13 +99,13 @@ impl Session<'_> {
         if self.emulators.is_empty() {
             return Err(Error::NoEmulators);
         }
-        let foreign = |arch: &&Arch| **arch != *own() && self.emulators.get(arch).is_some();
+        let foreign = |arch: &&Arch| **arch != *HOST && self.emulators.get(arch).is_some();
         if let Some(list) = &args.platform {
             let requested = plan::requested(list, &self.emulators)?;
             let known = requested.into_iter().map(|item| item.map_err(Error::UnknownArch));
             let known = known.collect::<Result<Vec<_>, _>>()?;
             if let Some(arch) =
-                known.iter().find(|arch| ***arch != *own() && self.emulators.get(arch).is_none())
+                known.iter().find(|arch| ***arch != *HOST && self.emulators.get(arch).is_none())
             {
                 return Err(Error::Host {
                     what: format!("no emulator for {arch} at hand"),

@@ -11,8 +11,8 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use procfs::process::{MountInfos, Status};
 use procfs::{ConfigSetting, FromRead};
 
+use crate::arch::HOST;
 use crate::elf::{self, Elf, Loader};
-use crate::emulator::own;
 use crate::entry::Entry;
 use crate::host::{Fact, Instance, MOUNT_POINT, Root, kernel_config, visible_mount};
 
@@ -144,7 +144,7 @@ fn interpreter(root: &Root, entry: &Entry) -> Interpreter {
         File::open(&path).and_then(|file| file.take(elf::ENOUGH as u64).read_to_end(&mut start));
     match elf::File::parse(&start) {
         _ if read.is_err() => Interpreter::Missing,
-        elf::File::Elf(elf) if elf.arch() != Some(own()) => Interpreter::ForeignArch,
+        elf::File::Elf(elf) if elf.arch() != Some(HOST) => Interpreter::ForeignArch,
         elf::File::Elf(Elf { loader: Loader::None, .. }) => {
             let fuse = statfs(&path).is_ok_and(|fs| fs.filesystem_type() == FUSE_SUPER_MAGIC);
             if fuse { Interpreter::Fuse } else { Interpreter::Static }

@@ -1,8 +1,7 @@
 //! The entries: does each take what it should, and nothing else.
 
 use super::{Check, Level, Result, Way, ok, repair, unknown};
-use crate::arch::{ARCHES, Arch, Data};
-use crate::emulator::own;
+use crate::arch::{ARCHES, Arch, Data, HOST};
 use crate::entry::{Entry, Rule};
 use crate::host::{Instance, State};
 
@@ -129,8 +128,8 @@ fn unreadable(state: &State) -> Vec<Result> {
 
 /// Programs as the machine's own compilers make them: of a fixed address, movable, of GNU's OS ABI.
 fn native_programs() -> [Vec<u8>; 3] {
-    let (fixed, mut movable, mut gnu) = (own().probe(), own().probe(), own().probe());
-    movable[if own().data == Data::Little { 16 } else { 17 }] = 3;
+    let (fixed, mut movable, mut gnu) = (HOST.probe(), HOST.probe(), HOST.probe());
+    movable[if HOST.data == Data::Little { 16 } else { 17 }] = 3;
     gnu[7] = 3;
     [fixed, movable, gnu]
 }
@@ -154,7 +153,7 @@ fn native(state: &State) -> Vec<Result> {
                 "every program of the machine".to_owned(),
                 repair(format!("echo -1 > /proc/sys/fs/binfmt_misc/{name}")),
             ));
-        } else if entry.is_qemu() && own().oci == "amd64" && entry.takes(&i386) {
+        } else if entry.is_qemu() && HOST.oci == "amd64" && entry.takes(&i386) {
             match &runs_386 {
                 Some(Ok(true)) => found.push(result(
                     Level::Warning,

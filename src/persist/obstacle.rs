@@ -4,9 +4,8 @@ use std::io::Read;
 use std::path::{Component, Path};
 
 use super::{Boot, CONF, Job, interpreter, parse_conf};
-use crate::arch::Arch;
+use crate::arch::{Arch, HOST};
 use crate::elf;
-use crate::emulator::own;
 use crate::error::{Error, Op};
 use crate::host::{Server, State};
 use crate::tree::Tree;
@@ -82,7 +81,7 @@ pub(super) fn check(
 ) -> Result<(), Error> {
     // An entry for a machine's own architecture stops each of its programs, from the next boot on.
     if let Some(arch) = system
-        && arch != own()
+        && arch != HOST
         && state.server(arch) != Some(Server::Native)
     {
         return Err(foreign(tree, arch.oci));

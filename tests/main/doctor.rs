@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use binfmtctl::arch::Arch;
+use binfmtctl::arch::{Arch, HOST};
 use binfmtctl::check::{Level, Way, check, checks};
 use binfmtctl::doctor::stories;
-use binfmtctl::emulator::own;
 use binfmtctl::host::{MOUNT_POINT, Root, State, observe};
 use binfmtctl::probe::Outcome;
 use binfmtctl::surroundings::Surroundings;
@@ -124,8 +123,8 @@ impl Host {
 
 /// A dynamically linked program of this machine.
 fn dynamic() -> Vec<u8> {
-    let mut program = own().probe();
-    program[if own().class == binfmtctl::arch::Class::Elf64 { 64 } else { 52 }] = 3;
+    let mut program = HOST.probe();
+    program[if HOST.class == binfmtctl::arch::Class::Elf64 { 64 } else { 52 }] = 3;
     program
 }
 
@@ -193,7 +192,7 @@ const BREAKS: &[(&[&str], Break)] = &[
     (&["enabled"], |host| host.write("proc/sys/fs/binfmt_misc/status", "disabled\n")),
     (&["entry-unreadable"], |host| host.write("proc/sys/fs/binfmt_misc/odd", "maybe\n")),
     (&["entry-native"], |host| {
-        host.entry("odd", own().target, "/usr/bin/x", "F");
+        host.entry("odd", HOST.target, "/usr/bin/x", "F");
     }),
     (&["entry-native"], |host| {
         host.i386("quiet", "CONFIG_IA32_EMULATION=y");
@@ -206,7 +205,7 @@ const BREAKS: &[(&[&str], Break)] = &[
     }),
     (&["entry-native"], |host| {
         // Only what compilers make by default: position-independent programs.
-        host.entry("odd", own().target, "/usr/bin/x", "F");
+        host.entry("odd", HOST.target, "/usr/bin/x", "F");
         host.replace("proc/sys/fs/binfmt_misc/odd", "0200", "0300");
         host.replace("proc/sys/fs/binfmt_misc/odd", "feff", "ffff");
     }),
@@ -227,7 +226,7 @@ const BREAKS: &[(&[&str], Break)] = &[
         host.entry("rosetta", "aarch64", "/mnt/rosetta", "POCF");
     }),
     (&["flag-f"], |host| {
-        host.bytes("usr/bin/qemu-aarch64", &own().probe());
+        host.bytes("usr/bin/qemu-aarch64", &HOST.probe());
         host.entry("qemu-aarch64", "aarch64", "/usr/bin/qemu-aarch64", "POC");
         host.probe("aarch64", 2.into());
     }),

@@ -9,9 +9,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use binfmtctl::arch::{ARCHES, Arch};
+use binfmtctl::arch::{ARCHES, Arch, HOST};
 use binfmtctl::check::{check_host, obstacle};
-use binfmtctl::emulator::{Emulators, own};
+use binfmtctl::emulator::Emulators;
 use binfmtctl::host::{MOUNT_POINT, Root, State, observe};
 use binfmtctl::plan::{self, Options};
 use binfmtctl::probe::{Outcome, Probe, Probes};
@@ -60,7 +60,7 @@ fn describe(root: &Root, state: &State) -> String {
     // Emulators by name only, so that the expectation does not depend on what is embedded.
     let dir = tempfile::tempdir().unwrap();
     for arch in ["aarch64", "arm", "riscv64", "i386"] {
-        fs::write(dir.path().join(format!("qemu-{arch}")), own().probe()).unwrap();
+        fs::write(dir.path().join(format!("qemu-{arch}")), HOST.probe()).unwrap();
     }
     let emulators = Emulators::new(Some(dir.path()), "").unwrap();
 
