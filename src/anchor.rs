@@ -16,7 +16,7 @@
 //! Removing the entry lets go of the file, the tree and the memory. It never touches the disk.
 //!
 //! The instance also holds its user namespace. That is no matter for the initial one; from a nested
-//! one that has ended nobody can remove the entry any more, see [`crate::host::State::anchors`].
+//! one that has ended nobody can remove the entry any more, see [`crate::state::State::anchors`].
 
 #![expect(
     clippy::disallowed_methods,
@@ -40,7 +40,8 @@ use rustix::fs::{MemfdFlags, XattrFlags, getxattr, memfd_create, setxattr};
 use crate::emulator::{Emulator, Emulators};
 use crate::entry::Registration;
 use crate::error::{Error, Op};
-use crate::host::{self, Root};
+use crate::namespace;
+use crate::root::Root;
 
 /// Where a tree has its instance.
 const INSTANCE: &str = "binfmt_misc";
@@ -111,7 +112,7 @@ impl Store<'_> {
         file: &File,
         registration: &Registration,
     ) -> Result<(), Error> {
-        let open_file = Root::open_file(file.as_raw_fd());
+        let open_file = Root::fd_path(file.as_raw_fd());
         let shown_as = &self.emulators[index].shown_as;
         let linked = shown_as.parent().is_some_and(|dir| fs::create_dir_all(dir).is_ok())
             && symlink(&open_file, shown_as).is_ok();
@@ -168,7 +169,7 @@ pub fn with_trees<T: Send>(
     // Two threads, each with a mount namespace of its own: in the outer one the trees' mount points
     // are plain directories, which it may therefore delete while the inner one still has them.
     in_thread(|| {
-        host::isolate_mounts().map_err(|errno| Error::system(Op::Anchor, &scratch, errno))?;
+        namespace::isolate_mounts().map_err(|errno| Error::system(Op::Anchor, &scratch, errno))?;
         mount_tmpfs(&scratch)?;
         for tree in &trees {
             fs::create_dir(tree).map_err(|error| Error::system(Op::Anchor, tree, error))?;
@@ -179,7 +180,7 @@ pub fn with_trees<T: Send>(
         thread::scope(|scope| {
             // It owns `built`, so that the outer thread stops waiting whichever way it ends.
             let inner = scope.spawn(move || {
-                host::isolate_mounts()
+                namespace::isolate_mounts()
                     .map_err(|errno| Error::system(Op::Anchor, scratch, errno))?;
                 let store = build(instance, emulators, wanted, trees)?;
                 let result = work(&store);
@@ -296,7 +297,7 @@ pub fn with_memory<T>(
         let writer = File::from(writer);
         writer.set_permissions(fs::Permissions::from_mode(0o755)).map_err(failed)?;
         // The kernel executes no file that is open for writing: keep a second, read-only opening.
-        files.push(File::open(Root::open_file(writer.as_raw_fd())).map_err(failed)?);
+        files.push(File::open(Root::fd_path(writer.as_raw_fd())).map_err(failed)?);
         writers.push((*emulator, writer));
     }
     let unpacked = emulators.unpack(writers).into_iter().zip(files);

@@ -11,9 +11,12 @@ use crate::arch::{Arch, HOST};
 use crate::emulator::Emulators;
 use crate::entry::{EntryName, Registration};
 use crate::error::{Error, Op};
-use crate::host::{Instance, Mount, Root, State, UserNamespace, mount_binfmt, trigger_automount};
+use crate::namespace::{mount_binfmt, trigger_automount};
 use crate::plan::{Action, Step};
-use crate::probe::{Probes, probe};
+use crate::probe::probe;
+use crate::root::Root;
+use crate::state::Probes;
+use crate::state::{Instance, Mount, State, UserNamespace};
 
 /// What became of one step.
 #[derive(Debug)]

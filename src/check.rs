@@ -8,7 +8,7 @@ mod entries;
 mod host;
 mod lasting;
 
-use crate::host::State;
+use crate::state::State;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]

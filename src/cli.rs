@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::host::MOUNT_POINT;
+use crate::root::MOUNT_POINT;
 
 /// Install, prove and explain qemu-user handlers in binfmt_misc, so that this machine runs and
 /// builds container images of other architectures.

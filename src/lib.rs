@@ -8,12 +8,19 @@ pub mod cli;
 pub mod arch;
 pub mod elf;
 pub mod entry;
+pub mod mountinfo;
 pub mod platform;
 
 pub mod emulator;
+pub mod root;
+pub mod state;
+pub mod tree;
+
 pub mod host;
 pub mod probe;
 pub mod surroundings;
+
+pub mod namespace;
 
 pub mod check;
 pub mod plan;
@@ -21,12 +28,9 @@ pub mod plan;
 pub mod anchor;
 pub mod apply;
 pub mod cache;
-mod hold;
-mod persist;
-pub mod run;
-pub mod tree;
 
-pub mod doctor;
+pub mod command;
+
 pub mod report;
 
 pub mod error;
@@ -39,10 +43,13 @@ use cli::{Cli, Command, Format};
 use emulator::Emulators;
 use entry::Flags;
 use error::Error;
-use host::{Root, Server, State, UserNamespace, look, observe, observe_instance};
+use host::{observe, observe_instance};
+use namespace::look;
 use plan::{Action, Options};
 use platform::Platform;
 use report::{Report, Summary, Terminal, json, written};
+use root::Root;
+use state::{Server, State, UserNamespace};
 
 /// The notice, our own licence, and those of the emulators.
 const LICENSES: [&str; 4] = [
@@ -361,8 +368,8 @@ impl Session<'_> {
 /// Lets go of the instance, mounts it afresh, and turns what is gone into failures.
 fn prove_lasting(root: &Root, results: &mut [StepResult]) -> Result<(), Error> {
     let at = root.path(root.mount_point());
-    host::unmount(&at)?;
-    host::mount_binfmt(&at)?;
+    namespace::unmount(&at)?;
+    namespace::mount_binfmt(&at)?;
     let state = observe(root);
     for result in results.iter_mut() {
         if result.registered && result.arch.is_some_and(|arch| state.taker(arch).is_none()) {

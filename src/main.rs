@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use binfmtctl::cli::Cli;
+use binfmtctl::command::run;
 use binfmtctl::error::Error;
-use binfmtctl::host::{MOUNT_POINT, Root};
 use binfmtctl::probe;
 use binfmtctl::report::Terminal;
-use binfmtctl::run;
+use binfmtctl::root::{MOUNT_POINT, Root};
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();

@@ -6,9 +6,9 @@ use crate::arch::{ARCHES, Arch, HOST};
 use crate::emulator::Emulators;
 use crate::entry::{Entry, EntryName, Flags, Registration};
 use crate::error::Error;
-use crate::host::{Server, State};
 use crate::platform::Platform;
-use crate::probe::Probe;
+use crate::state::Probe;
+use crate::state::{Server, State};
 
 /// One item of a request and what becomes of it.
 #[derive(Debug)]

@@ -34,84 +34,12 @@ use serde::{Deserialize, Serialize};
 use crate::arch::{AMD64_LEVELS, Arch};
 use crate::emulator::Emulators;
 use crate::error::{Error, Op};
-use crate::host::{Root, isolate_as_user, isolate_mounts};
+use crate::namespace::{isolate_as_user, isolate_mounts};
+use crate::root::Root;
+use crate::state::{Outcome, Probe, Probes, TIME_LIMIT};
 
 /// First argument of a process that is to probe; arguments after it are QEMU target names.
 pub const SUBCOMMAND: &str = "__probe";
-
-/// How long a program that only exits may take: emulators start in milliseconds, but a loaded
-/// machine may have to read them first.
-const TIME_LIMIT: Duration = Duration::from_secs(10);
-
-/// How a test program ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// It exited with 0.
-    Ran,
-    /// exec failed with this errno: ENOEXEC no handler, ENOENT a handler without flag F.
-    Refused(i32),
-    /// It, or the emulator, was killed or exited otherwise.
-    Crashed(String),
-    /// It was still there after the time limit.
-    TimedOut,
-}
-
-impl std::fmt::Display for Outcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Ran => f.write_str("a test program ran"),
-            Self::Refused(errno) => {
-                write!(f, "a test program did not start: {}", Errno::from_raw(*errno).desc())
-            }
-            Self::Crashed(how) => write!(f, "the emulator failed on a test program: {how}"),
-            Self::TimedOut => write!(f, "a test program did not end within {TIME_LIMIT:?}"),
-        }
-    }
-}
-
-/// What became of one architecture's test program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Probe {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// What the emulator says of itself, `11.1.3 (Debian 1:11.1.3+ds-1)`; `None` if it is no QEMU.
-    pub qemu: Option<String>,
-    /// Whether the file that ran is, byte for byte, the emulator at hand.
-    pub ours: bool,
-    /// Whether the file that ran is root's of our user namespace, in memory: as an install leaves it.
-    pub anchored: bool,
-    /// amd64: the micro-architecture levels above v1 that programs may use.
-    pub levels: Vec<String>,
-}
-
-impl Probe {
-    /// Whether programs of this architecture work in containers.
-    pub fn ran(&self) -> bool {
-        self.outcome == Outcome::Ran
-    }
-}
-
-/// All that was probed, by QEMU target.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Probes {
-    /// Whether the root was empty: without the right to chroot it is the caller's own.
-    pub empty_root: bool,
-    /// Results by QEMU target.
-    pub by_target: BTreeMap<String, Probe>,
-}
-
-impl Probes {
-    /// The result for `arch`, if it was probed.
-    pub fn get(&self, arch: &Arch) -> Option<&Probe> {
-        self.by_target.get(arch.target)
-    }
-
-    /// Adds newer results.
-    pub fn update(&mut self, newer: Self) {
-        self.empty_root = newer.empty_root;
-        self.by_target.extend(newer.by_target);
-    }
-}
 
 /// What a probing process is to do; it is handed over as JSON in one argument.
 #[derive(Debug, Serialize, Deserialize)]
@@ -141,7 +69,7 @@ pub fn probe<'a>(
     arches: impl IntoIterator<Item = &'a Arch>,
     identify: Option<Identify>,
 ) -> Result<Probes, Error> {
-    let own = root.own_program();
+    let own = root.own_exe();
     let job =
         Job { targets: arches.into_iter().map(|arch| arch.target.to_owned()).collect(), identify };
     let failed = |error: io::Error| Error::system(Op::Probe, "an empty root", error);
@@ -275,7 +203,7 @@ impl Stage {
             )
             .map_err(|error| Error::system(Op::Probe, path, error))
         };
-        let processes = open_dir(&root.processes())?;
+        let processes = open_dir(&root.proc_dir())?;
         let null = root.path("/dev/null");
         let null = match File::options().read(true).write(true).open(&null) {
             Ok(null) => null,
@@ -370,7 +298,7 @@ impl Stage {
         drop(command); // and with it our own writing end
         let program = openat(
             &self.processes,
-            Root::program_of(child.id()),
+            Root::exe_of(child.id()),
             OFlags::RDONLY | OFlags::CLOEXEC,
             Mode::empty(),
         );

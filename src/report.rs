@@ -14,9 +14,9 @@ use crate::arch::{ARCHES, Arch, HOST};
 use crate::check::{Finding, Level};
 use crate::emulator::Emulators;
 use crate::error::{Error, Op};
-use crate::host::{Server, State};
 use crate::plan::dead;
 use crate::platform::Platform;
+use crate::state::{Server, State};
 
 /// What existing scripts read; `docker/setup-qemu-action` parses it.
 #[derive(Debug, Serialize)]

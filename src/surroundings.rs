@@ -8,64 +8,16 @@ use std::path::Path;
 
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, statfs};
 use nix::sys::statvfs::{FsFlags, statvfs};
-use procfs::process::{MountInfos, Status};
+use procfs::process::Status;
 use procfs::{ConfigSetting, FromRead};
 
 use crate::arch::HOST;
 use crate::elf::{self, Elf, Loader};
 use crate::entry::Entry;
-use crate::host::{Fact, Instance, MOUNT_POINT, Root, kernel_config, visible_mount};
-
-/// What lies at an entry's interpreter path, as seen from here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Interpreter {
-    Static,
-    Dynamic,
-    Script,
-    ForeignArch,
-    NoProgram,
-    NotExecutable,
-    NoExecMount,
-    Fuse,
-    Missing,
-}
-
-/// Facts around binfmt_misc.
-#[derive(Debug)]
-pub struct Surroundings {
-    /// `uname -r`.
-    pub release: Fact<String>,
-    /// What lies at each entry's interpreter path.
-    pub interpreters: BTreeMap<String, Interpreter>,
-    /// Whether PID 1 has binfmt_misc mounted, or its automount: then it stays.
-    pub held_by_init: Fact<bool>,
-    /// Whether systemd runs and brings systemd-binfmt.
-    pub systemd_binfmt: Fact<bool>,
-    /// Names of the entries that binfmt.d's files register.
-    pub configured: Vec<String>,
-    /// Version of Debian's binfmt-support, where it is installed.
-    pub binfmt_support: Option<String>,
-    /// Builders and engines that run, by process name.
-    pub builders: Fact<Vec<String>>,
-    /// Of binfmt-support's records, names of QEMU's that register without flag F.
-    pub binfmt_support_without_f: Vec<String>,
-    /// Whether this kernel, on amd64, runs programs for 386 by itself.
-    pub native_386: Fact<bool>,
-    /// Name and id of a process of each other user namespace that has a binfmt_misc of its own
-    /// without entries.
-    pub cut_off: Fact<Vec<(String, u32)>>,
-    /// Whether SELinux enforces.
-    pub selinux: bool,
-    /// SELinux label of what lies at each entry's interpreter path, where SELinux enforces.
-    pub labels: BTreeMap<String, String>,
-    /// The AppArmor profile that confines us, if one does.
-    pub apparmor: Option<String>,
-    /// Whether we may gain no privileges, so that setuid programs do not work.
-    pub no_new_privs: Fact<bool>,
-    /// Whether system calls are filtered.
-    pub seccomp: Fact<bool>,
-}
+use crate::host::kernel_config;
+use crate::mountinfo::Mounts;
+use crate::root::{MOUNT_POINT, Root};
+use crate::state::{Fact, Instance, Interpreter, Surroundings};
 
 impl Surroundings {
     /// Looks at everything; `instance` says which interpreters there are.
@@ -74,20 +26,18 @@ impl Surroundings {
             instance.as_ref().map(|instance| instance.entries.as_slice()).unwrap_or_default();
         let interpreters =
             entries.iter().map(|entry| (entry.name.clone(), interpreter(root, entry))).collect();
-        let status =
-            Status::from_file(root.process("self/status")).map_err(|error| error.to_string());
+        let status = Status::from_file(root.proc("self/status")).map_err(|error| error.to_string());
         let selinux = text(&root.path("/sys/fs/selinux/enforce")).is_ok_and(|text| text == "1");
         let number =
             |value: Option<u64>| value.ok_or_else(|| "this kernel does not say".to_owned());
         Self {
-            release: text(&root.process("sys/kernel/osrelease")),
+            release: text(&root.proc("sys/kernel/osrelease")),
             interpreters,
-            held_by_init: MountInfos::from_file(root.process("1/mountinfo"))
-                .map(|mounts| {
-                    mounts.0.iter().any(|mount| {
-                        mount.mount_point == root.mount_point()
-                            && ["binfmt_misc", "autofs"].contains(&mount.fs_type.as_str())
-                    })
+            held_by_init: fs::read(root.proc("1/mountinfo"))
+                .map(|mountinfo| {
+                    Mounts::on_the_way_to(root.mount_point(), &mountinfo)
+                        .at_path()
+                        .any(|mounted| mounted.kind == "binfmt_misc" || mounted.kind == "autofs")
                 })
                 .map_err(|error| error.to_string()),
             systemd_binfmt: Ok(root.path("/run/systemd/system").is_dir()
@@ -106,8 +56,8 @@ impl Surroundings {
                 .filter(|_| selinux)
                 .filter_map(|entry| Some((entry.name.clone(), label(root, entry)?)))
                 .collect(),
-            apparmor: text(&root.process("self/attr/apparmor/current"))
-                .or_else(|_| text(&root.process("self/attr/current")))
+            apparmor: text(&root.proc("self/attr/apparmor/current"))
+                .or_else(|_| text(&root.proc("self/attr/current")))
                 .ok()
                 .filter(|profile| profile.ends_with(')') && !profile.starts_with("unconfined")),
             no_new_privs: status
@@ -191,7 +141,7 @@ fn binfmt_support(root: &Root) -> Option<String> {
 }
 
 fn builders(root: &Root) -> Fact<Vec<String>> {
-    let processes = fs::read_dir(root.processes()).map_err(|error| error.to_string())?;
+    let processes = fs::read_dir(root.proc_dir()).map_err(|error| error.to_string())?;
     let mut builders: Vec<_> = processes
         .flatten()
         .filter(|process| {
@@ -224,9 +174,9 @@ fn without_f(root: &Root) -> Vec<String> {
 
 /// By the kernel's configuration and command line, as in `arch/x86/entry/common.c` (Linux 6.7).
 fn native_386(root: &Root) -> Fact<bool> {
-    let config = kernel_config(root, &text(&root.process("sys/kernel/osrelease"))?)?;
+    let config = kernel_config(root, &text(&root.proc("sys/kernel/osrelease"))?)?;
     let set = |name| config.0.get(name) == Some(&ConfigSetting::Yes);
-    let words = text(&root.process("cmdline"))?;
+    let words = text(&root.proc("cmdline"))?;
     let option = words.split_whitespace().rev().find_map(|w| w.strip_prefix("ia32_emulation="));
     let by_default = !set("CONFIG_IA32_EMULATION_DEFAULT_DISABLED");
     let on = match option.map(|value| value.trim_start_matches(['"'])) {
@@ -241,11 +191,11 @@ fn native_386(root: &Root) -> Fact<bool> {
 /// User namespaces other than ours that would not find the host's entries.
 fn cut_off(root: &Root) -> Fact<Vec<(String, u32)>> {
     let link = |path: &Path| fs::read_link(path).map_err(|error| error.to_string());
-    let own = link(&root.process("self/ns/user"))?;
+    let own = link(&root.proc("self/ns/user"))?;
     let mut looked_at = BTreeSet::new();
     let mut cut_off = BTreeMap::new();
     let mut hidden = 0;
-    for process in fs::read_dir(root.processes()).map_err(|error| error.to_string())?.flatten() {
+    for process in fs::read_dir(root.proc_dir()).map_err(|error| error.to_string())?.flatten() {
         let Ok(id) = process.file_name().to_string_lossy().parse::<u32>() else { continue };
         let user = match fs::read_link(process.path().join("ns/user")) {
             Ok(user) => user,
@@ -259,9 +209,9 @@ fn cut_off(root: &Root) -> Fact<Vec<(String, u32)>> {
         if user == own || !looked_at.insert((user.clone(), mounts)) {
             continue;
         }
-        let Ok(mounts) = MountInfos::from_file(process.path().join("mountinfo")) else { continue };
-        let seen = visible_mount(&mounts.0, Path::new(MOUNT_POINT));
-        if seen.is_none_or(|mount| mount.fs_type != "binfmt_misc") {
+        let Ok(mountinfo) = fs::read(process.path().join("mountinfo")) else { continue };
+        let mounts = Mounts::on_the_way_to(Path::new(MOUNT_POINT), &mountinfo);
+        if mounts.visible().is_none_or(|mounted| mounted.kind != "binfmt_misc") {
             continue;
         }
         let instance = process.path().join("root").join(MOUNT_POINT.trim_start_matches('/'));

@@ -4,9 +4,9 @@ use super::entries::{each, instance, replace, result, subject};
 use super::{Check, Level, Result, Way, ok, repair, unknown};
 use crate::arch::{ARCHES, Arch};
 use crate::entry::Entry;
-use crate::host::State;
-use crate::probe::Outcome;
-use crate::surroundings::Interpreter;
+use crate::state::Interpreter;
+use crate::state::Outcome;
+use crate::state::State;
 
 /// What an entry promises before what its emulator does.
 pub(super) const CHECKS: &[Check] = &[
@@ -278,7 +278,7 @@ fn interpreters(state: &State, kind: Interpreter) -> Vec<Result> {
         let held = entry.flags.has('F')
             && entry
                 .arches()
-                .any(|arch| state.probes.get(arch).is_some_and(crate::probe::Probe::ran));
+                .any(|arch| state.probes.get(arch).is_some_and(crate::state::Probe::ran));
         let excused = kind == Interpreter::Missing && entry.flags.has('F');
         (*found == kind && !held && !excused).then(|| {
             let what = format!("{} of {} {wrong}", entry.interpreter.display(), entry.name);

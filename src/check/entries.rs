@@ -3,7 +3,7 @@
 use super::{Check, Level, Result, Way, ok, repair, unknown};
 use crate::arch::{ARCHES, Arch, Data, HOST};
 use crate::entry::{Entry, Rule};
-use crate::host::{Instance, State};
+use crate::state::{Instance, State};
 
 /// In match order of causes: an entry that is off need not be looked at further.
 pub(super) const CHECKS: &[Check] = &[

@@ -1,7 +1,7 @@
 //! The kernel's side: is there a binfmt_misc, can it be reached, and does it take registrations.
 
 use super::{Check, Result, advice, failure, ok, repair, unknown, warning};
-use crate::host::{Config, Mount, State, UserNamespace};
+use crate::state::{Config, Mount, State, UserNamespace};
 
 const PRIVILEGED: &str = "run it as root; in a container, with --privileged";
 const BIND: &str = "or give the container the host's mount, where it has one: -v /proc/sys/fs/binfmt_misc:/binfmt_misc, with \

@@ -1,8 +1,8 @@
 //! What else on the machine has a say: what will undo an install, and what keeps programs from running.
 
 use super::{Check, Level, Result, Way, advice, ok, repair, unknown, warning};
-use crate::host::State;
-use crate::surroundings::Surroundings;
+use crate::state::State;
+use crate::state::Surroundings;
 
 /// In the order of how soon each takes effect.
 pub(super) const CHECKS: &[Check] = &[

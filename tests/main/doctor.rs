@@ -6,10 +6,12 @@ use std::path::Path;
 
 use binfmtctl::arch::{Arch, HOST};
 use binfmtctl::check::{Level, Way, check, checks};
-use binfmtctl::doctor::stories;
-use binfmtctl::host::{MOUNT_POINT, Root, State, observe};
-use binfmtctl::probe::Outcome;
-use binfmtctl::surroundings::Surroundings;
+use binfmtctl::command::doctor::stories;
+use binfmtctl::host::observe;
+use binfmtctl::root::{MOUNT_POINT, Root};
+use binfmtctl::state::Outcome;
+use binfmtctl::state::State;
+use binfmtctl::state::Surroundings;
 
 use crate::hosts::{copy, hosts, probes};
 use crate::support::{REGISTER, SOURCE, guest_root, guests, in_namespace};

@@ -12,10 +12,12 @@ use std::path::Path;
 use binfmtctl::arch::{ARCHES, Arch, HOST};
 use binfmtctl::check::{check_host, obstacle};
 use binfmtctl::emulator::Emulators;
-use binfmtctl::host::{MOUNT_POINT, Root, State, observe};
+use binfmtctl::host::observe;
 use binfmtctl::plan::{self, Options};
-use binfmtctl::probe::{Outcome, Probe, Probes};
 use binfmtctl::report::{Report, Summary, Terminal, json};
+use binfmtctl::root::{MOUNT_POINT, Root};
+use binfmtctl::state::State;
+use binfmtctl::state::{Outcome, Probe, Probes};
 
 /// The directory of situations.
 pub(crate) fn hosts() -> std::path::PathBuf {

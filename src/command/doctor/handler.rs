@@ -10,9 +10,9 @@ use crate::check::{Finding, Level, Way, advice, repair};
 use crate::elf::Elf;
 use crate::emulator::own;
 use crate::entry::{Entry, Rule};
-use crate::host::{Server, State};
 use crate::plan::dead;
-use crate::probe::{Outcome, Probe};
+use crate::state::{Outcome, Probe};
+use crate::state::{Server, State};
 
 const ID: &str = "file-handler";
 

@@ -1,6 +1,6 @@
 //! `doctor`: runs every check and tells the worst first; or tells why one program does not run.
 //!
-//! Changes nothing, and mounts only where [`crate::host::look`] does. A program is started only with
+//! Changes nothing, and mounts only where [`crate::namespace::look`] does. A program is started only with
 //! `--run`.
 
 mod handler;
@@ -18,7 +18,7 @@ use crate::check::{self, Finding, Level, Way};
 use crate::cli::{DoctorArgs, Format};
 use crate::error::Error;
 use crate::report::{Terminal, json, plain, written};
-use crate::surroundings::Surroundings;
+use crate::state::Surroundings;
 
 use place::Place;
 pub use story::{Story, stories};

@@ -7,7 +7,7 @@ use super::{Boot, CONF, Job, interpreter, parse_conf};
 use crate::arch::{Arch, HOST};
 use crate::elf;
 use crate::error::{Error, Op};
-use crate::host::{Server, State};
+use crate::state::{Server, State};
 use crate::tree::Tree;
 
 /// Programs that tell what a system is built for, the surest first.

@@ -23,8 +23,10 @@ use crate::check;
 use crate::cli::HoldArgs;
 use crate::entry::{Entry, EntryName};
 use crate::error::{Error, Op};
-use crate::host::{Instance, Root, observe};
+use crate::host::observe;
 use crate::plan::{self, Options};
+use crate::root::Root;
+use crate::state::Instance;
 
 /// How often the entries are looked at, in seconds.
 const INTERVAL: i64 = 2;

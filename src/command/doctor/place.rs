@@ -15,7 +15,7 @@ use rustix::fs::{
 
 use crate::elf;
 use crate::error::Error;
-use crate::host::Root;
+use crate::root::Root;
 
 /// Where a shell looks for commands, unless `PATH` says otherwise.
 const DIRS: [&str; 6] =
@@ -138,7 +138,7 @@ impl Place {
             _ => return Err(Unseen::Other("a device")),
         }
         let flags = fstatvfs(&fd).map(|fs| fs.f_flag).unwrap_or(StatVfsMountFlags::empty());
-        let again = Root::open_file(fd.as_raw_fd());
+        let again = Root::fd_path(fd.as_raw_fd());
         let file = File::open(&again).map_err(errno);
         let start = file.as_ref().map_err(|errno| *errno).and_then(|file| {
             let mut start = Vec::new();

@@ -14,7 +14,8 @@ use nix::unistd::{chdir, chroot};
 use super::finding;
 use super::place::Place;
 use crate::check::{Finding, Level, Way, advice};
-use crate::host::{Root, isolate_as_user};
+use crate::namespace::isolate_as_user;
+use crate::root::Root;
 
 const ID: &str = "file-run";
 

@@ -19,9 +19,11 @@ use crate::cli::PersistArgs;
 use crate::emulator::{Emulator, digest};
 use crate::entry::{EntryName, Registration};
 use crate::error::{Error, Op};
-use crate::host::{Instance, Server, State, look, observe};
+use crate::host::observe;
+use crate::namespace::look;
 use crate::plan::{self, Options};
 use crate::probe;
+use crate::state::{Instance, Server, State};
 use crate::tree::Tree;
 
 /// Registrations. Files are read in the order of their names and a later one wins, so this one

@@ -14,7 +14,7 @@ use crate::arch::{Arch, Class, Data};
 use crate::check::{Finding, Level, Way, advice, repair};
 use crate::elf::{self, Elf, Loader};
 use crate::entry::Entry;
-use crate::host::State;
+use crate::state::State;
 
 /// How many interpreters of scripts are followed; the kernel gives up after five as well.
 pub(super) const MAX_SCRIPTS: usize = 5;

@@ -25,8 +25,10 @@ use crate::cli::RunArgs;
 use crate::elf;
 use crate::entry::{EntryName, Registration};
 use crate::error::{Error, Op};
-use crate::host::{self, Root, observe};
+use crate::host::observe;
+use crate::namespace;
 use crate::plan::{self, Options};
+use crate::root::Root;
 
 /// First argument of the process that maps ids from outside; a pid follows.
 pub const SUBCOMMAND: &str = "__map-ids";
@@ -69,8 +71,8 @@ impl Session<'_> {
         let registrations = registrations.collect::<Result<Vec<_>, _>>()?;
 
         let (uid, gid) = (geteuid(), getegid());
-        let processes = host::open_processes(self.root)
-            .map_err(|error| Error::system(Op::Read, self.root.processes(), error))?;
+        let processes = namespace::open_processes(self.root)
+            .map_err(|error| Error::system(Op::Read, self.root.proc_dir(), error))?;
         open_namespace(self.root, args.map_root)?;
         let instance = if registrations.is_empty() { None } else { Some(self.mount_instance()?) };
         if let Some(instance) = &instance {
@@ -124,11 +126,11 @@ impl Session<'_> {
     /// Mounts the namespace's own instance where programs look for it, or where else there is room.
     fn mount_instance(&self) -> Result<PathBuf, Error> {
         let at = self.root.path(self.root.mount_point());
-        match host::mount_binfmt(&at) {
+        match namespace::mount_binfmt(&at) {
             Ok(()) => Ok(at),
             Err(error) if error.errno() == Some(Errno::ENOENT) => {
                 let scratch = self.root.scratch()?;
-                host::mount_binfmt(&scratch).map(|()| scratch)
+                namespace::mount_binfmt(&scratch).map(|()| scratch)
             }
             Err(error) if error.errno() == Some(Errno::EPERM) => Err(Error::Host {
                 what: error.to_string(),
@@ -169,10 +171,10 @@ fn open_namespace(root: &Root, whole_range: bool) -> Result<(), Error> {
         }),
     };
     if let Some(mapper) = &mut mapper {
-        host::unshare_user(CloneFlags::CLONE_NEWNS).map_err(|errno| refused(errno.into()))?;
+        namespace::unshare_user(CloneFlags::CLONE_NEWNS).map_err(|errno| refused(errno.into()))?;
         mapper.map()?;
     } else {
-        host::isolate_as_user(root).map_err(refused)?;
+        namespace::isolate_as_user(root).map_err(refused)?;
     }
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
@@ -182,7 +184,7 @@ fn open_namespace(root: &Root, whole_range: bool) -> Result<(), Error> {
 /// The setting that forbids user namespaces here, in words.
 fn forbidden(root: &Root) -> Option<String> {
     let setting = |path: &str| {
-        std::fs::read_to_string(root.process(path)).ok().map(|text| text.trim().to_owned())
+        std::fs::read_to_string(root.proc(path)).ok().map(|text| text.trim().to_owned())
     };
     let settings = [
         ("sys/user/max_user_namespaces", "0", "user.max_user_namespaces", "15000"),
@@ -201,9 +203,9 @@ fn forbidden(root: &Root) -> Option<String> {
 
 /// Takes on the caller's own ids again, in a namespace within.
 fn become_user(processes: &OwnedFd, uid: Uid, gid: Gid) -> Result<(), Error> {
-    host::unshare_user(CloneFlags::empty())
+    namespace::unshare_user(CloneFlags::empty())
         .map_err(std::io::Error::from)
-        .and_then(|()| host::map_ids(processes, &format!("{uid} 0 1"), &format!("{gid} 0 1")))
+        .and_then(|()| namespace::map_ids(processes, &format!("{uid} 0 1"), &format!("{gid} 0 1")))
         .map_err(|error| Error::system(Op::Enter, "a user namespace of your own ids", error))
 }
 
@@ -218,13 +220,13 @@ impl Mapper {
         if subordinate("subuid", root).is_none() || subordinate("subgid", root).is_none() {
             return Ok(None);
         }
-        let child = Command::new(root.own_program())
+        let child = Command::new(root.own_exe())
             .args([SUBCOMMAND, &std::process::id().to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .map_err(|error| Error::system(Op::Start, root.own_program(), error))?;
+            .map_err(|error| Error::system(Op::Start, root.own_exe(), error))?;
         Ok(Some(Self { child }))
     }
 
@@ -357,7 +359,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("proc/sys/user")).unwrap();
         std::fs::write(dir.path().join("proc/sys/user/max_user_namespaces"), "0\n").unwrap();
-        let root = Root::new(dir.path(), Path::new(host::MOUNT_POINT));
+        let root = Root::new(dir.path(), Path::new(crate::root::MOUNT_POINT));
         assert!(forbidden(&root).unwrap().starts_with("this host has user.max_user_namespaces=0"));
         std::fs::write(dir.path().join("proc/sys/user/max_user_namespaces"), "15000\n").unwrap();
         assert_eq!(forbidden(&root), None);

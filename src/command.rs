@@ -1,0 +1,6 @@
+//! The commands, a module for each.
+
+pub mod doctor;
+pub mod hold;
+pub mod persist;
+pub mod run;

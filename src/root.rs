@@ -1,0 +1,82 @@
+//! The directories that hold the host: the only file in which `/proc` stands.
+
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use crate::error::{Error, Op};
+
+/// Where binfmt_misc is mounted by everybody's convention.
+pub const MOUNT_POINT: &str = "/proc/sys/fs/binfmt_misc";
+/// The directories that hold the host: real ones, or a test's.
+#[derive(Debug, Clone)]
+pub struct Root {
+    base: PathBuf,
+    mount_point: PathBuf,
+}
+
+impl Root {
+    /// A host whose root is `base` and whose binfmt_misc is, or is to be, at `mount_point`.
+    pub fn new(base: &Path, mount_point: &Path) -> Self {
+        Self { base: base.into(), mount_point: mount_point.into() }
+    }
+
+    /// The same host, with its binfmt_misc seen through another mount of it.
+    #[must_use]
+    pub fn at(&self, mount_point: &Path) -> Self {
+        Self { mount_point: mount_point.into(), ..self.clone() }
+    }
+
+    /// The mount point as the host calls it.
+    pub fn mount_point(&self) -> &Path {
+        &self.mount_point
+    }
+
+    /// Path of something below this root.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.base.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Path of something below /proc.
+    pub fn proc(&self, path: &str) -> PathBuf {
+        self.path("/proc").join(path)
+    }
+
+    /// A link to a running process's program; it can be opened as long as the process lives.
+    pub fn exe_of(pid: u32) -> String {
+        format!("{pid}/exe")
+    }
+
+    /// The link to our own program.
+    pub fn own_exe(&self) -> PathBuf {
+        self.proc("self/exe")
+    }
+
+    /// Path through which an open file can be opened again.
+    pub fn fd_path(fd: i32) -> PathBuf {
+        format!("/proc/self/fd/{fd}").into()
+    }
+
+    /// The process directory, to be opened before a chroot hides it.
+    pub fn proc_dir(&self) -> PathBuf {
+        self.path("/proc")
+    }
+
+    /// A directory that exists and that nobody of this process misses when it is mounted over.
+    ///
+    /// For mounts in a private mount namespace only.
+    ///
+    /// # Errors
+    /// ENOENT where there is no such directory.
+    pub fn scratch(&self) -> Result<PathBuf, Error> {
+        // The first exists wherever /proc is mounted whole; the others are there for `hidepid`
+        // mounts with `subset=pid`.
+        let candidates = ["/proc/fs", "/tmp", "/run", "/mnt", "/dev"];
+        candidates
+            .iter()
+            .map(|path| self.path(path))
+            .find(|path| path.is_dir())
+            .ok_or_else(|| Error::system(Op::Anchor, "/proc/fs", Errno::ENOENT))
+    }
+}

@@ -1,0 +1,292 @@
+//! What was observed of a host, and the questions that it answers. Pure: the readers fill it.
+//!
+//! Each fact is known, or unknown with the reason.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use procfs::KernelVersion;
+use serde::{Deserialize, Serialize};
+
+use crate::arch::{ARCHES, Arch};
+use crate::entry::Entry;
+
+/// Something observed, or why it could not be.
+pub type Fact<T> = Result<T, String>;
+
+/// Who sees which binfmt_misc: it belongs to user namespaces (Linux 6.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserNamespace {
+    /// The host's own.
+    Initial,
+    /// A nested one: rootless containers, `unshare -U`.
+    Nested,
+}
+
+/// What is at the mount point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mount {
+    /// Nothing.
+    None,
+    /// systemd's automount, not yet triggered.
+    Autofs,
+    /// binfmt_misc.
+    Binfmt {
+        /// Whether it can be written through this mount.
+        writable: bool,
+    },
+    /// Some other file system.
+    Other(String),
+}
+
+/// Whether the kernel can have binfmt_misc.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Config {
+    /// Built in.
+    BuiltIn,
+    /// A module.
+    Module,
+    /// Left out.
+    Absent,
+}
+
+/// One binfmt_misc, as read through a mount of it.
+#[derive(Debug, Clone, Default)]
+pub struct Instance {
+    /// What the file `status` says.
+    pub enabled: bool,
+    /// Its entries in match order, newest first.
+    pub entries: Vec<Entry>,
+    /// Entries that could not be read, with the reason.
+    pub unreadable: Vec<(String, String)>,
+}
+
+impl Instance {
+    /// The entry of that name.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.name == name)
+    }
+
+    /// The entry that takes a program starting with `header`: the newest enabled match.
+    pub fn taker(&self, header: &[u8]) -> Option<&Entry> {
+        self.entries.iter().find(|entry| self.enabled && entry.enabled && entry.takes(header))
+    }
+}
+
+/// Everything that was observed of a host.
+#[derive(Debug)]
+pub struct State {
+    /// The running kernel's version.
+    pub kernel: Fact<KernelVersion>,
+    /// What its configuration says of binfmt_misc.
+    pub config: Fact<Config>,
+    /// Whether it knows the file system now: built in, or module loaded.
+    pub filesystem: Fact<bool>,
+    /// Whether the module lies where modprobe would find it.
+    pub module: Fact<bool>,
+    /// Where we are.
+    pub user_namespace: Fact<UserNamespace>,
+    /// Whether root of the user namespace around ours is somebody here, too.
+    pub outer_root: Fact<bool>,
+    /// Whether this process is what its container was started for: all mounts here go with it.
+    pub main_process: bool,
+    /// Whether we are uid 0 of our user namespace.
+    pub root: Fact<bool>,
+    /// Whether we may mount.
+    pub sys_admin: Fact<bool>,
+    /// What is at the mount point.
+    pub mount: Fact<Mount>,
+    /// The instance that our programs are run by, where it can be seen.
+    pub instance: Fact<Instance>,
+    /// Which test programs ran just now; empty before the first probe.
+    pub probes: Probes,
+    /// What else decides; looked at only for `doctor`.
+    pub surroundings: Option<Surroundings>,
+}
+
+/// What serves an architecture's programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Server<'a> {
+    /// The CPU.
+    Native,
+    /// An entry's emulator.
+    Entry(&'a Entry),
+    /// An emulator whose entry cannot be seen from here.
+    Hidden,
+}
+
+impl State {
+    /// The kernel's version, where it could be read.
+    pub fn version(&self) -> Option<KernelVersion> {
+        self.kernel.as_ref().ok().copied()
+    }
+
+    /// Whether binfmt_misc is at the mount point.
+    pub fn mounted(&self) -> bool {
+        matches!(self.mount, Ok(Mount::Binfmt { .. }))
+    }
+
+    /// Whether registrations are to hold their instance alive, see [`crate::anchor`].
+    ///
+    /// In a nested user namespace that has a price: an instance that is held holds its namespace,
+    /// and once the namespace's last process is gone nobody can uninstall there, so the emulators'
+    /// memory stays taken. There it is done only where the registrations would otherwise go at once.
+    pub fn anchors(&self) -> bool {
+        self.user_namespace != Ok(UserNamespace::Nested) || self.main_process
+    }
+
+    /// Whether some program is run by an entry of our own nested user namespace's instance, though
+    /// the instance is not mounted here: mounting it then parts us from nothing.
+    ///
+    /// What tells is the emulator's owner: files of the host's root are nobody's in the namespace.
+    pub fn hides_own_instance(&self) -> bool {
+        let own = |arch| {
+            self.server(arch) == Some(Server::Hidden)
+                && self.probes.get(arch).is_some_and(|probe| probe.anchored)
+        };
+        self.user_namespace == Ok(UserNamespace::Nested)
+            && self.outer_root == Ok(false)
+            && ARCHES.iter().any(own)
+    }
+
+    /// The entry that would take `arch`'s programs, working or not.
+    pub fn taker(&self, arch: &Arch) -> Option<&Entry> {
+        self.instance.as_ref().ok()?.taker(&arch.probe())
+    }
+
+    /// What ran `arch`'s test program just now; `None` where it did not run.
+    pub fn server(&self, arch: &Arch) -> Option<Server<'_>> {
+        let probe = self.probes.get(arch).filter(|probe| probe.ran())?;
+        Some(match (self.taker(arch), &probe.qemu) {
+            (Some(entry), _) => Server::Entry(entry),
+            (None, Some(_)) => Server::Hidden,
+            (None, None) => Server::Native,
+        })
+    }
+}
+
+/// How long a program that only exits may take: emulators start in milliseconds, but a loaded
+/// machine may have to read them first.
+pub const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// How a test program ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It exited with 0.
+    Ran,
+    /// exec failed with this errno: ENOEXEC no handler, ENOENT a handler without flag F.
+    Refused(i32),
+    /// It, or the emulator, was killed or exited otherwise.
+    Crashed(String),
+    /// It was still there after the time limit.
+    TimedOut,
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ran => f.write_str("a test program ran"),
+            Self::Refused(errno) => {
+                write!(f, "a test program did not start: {}", Errno::from_raw(*errno).desc())
+            }
+            Self::Crashed(how) => write!(f, "the emulator failed on a test program: {how}"),
+            Self::TimedOut => write!(f, "a test program did not end within {TIME_LIMIT:?}"),
+        }
+    }
+}
+
+/// What became of one architecture's test program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the emulator says of itself, `11.1.3 (Debian 1:11.1.3+ds-1)`; `None` if it is no QEMU.
+    pub qemu: Option<String>,
+    /// Whether the file that ran is, byte for byte, the emulator at hand.
+    pub ours: bool,
+    /// Whether the file that ran is root's of our user namespace, in memory: as an install leaves it.
+    pub anchored: bool,
+    /// amd64: the micro-architecture levels above v1 that programs may use.
+    pub levels: Vec<String>,
+}
+
+impl Probe {
+    /// Whether programs of this architecture work in containers.
+    pub fn ran(&self) -> bool {
+        self.outcome == Outcome::Ran
+    }
+}
+
+/// All that was probed, by QEMU target.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Probes {
+    /// Whether the root was empty: without the right to chroot it is the caller's own.
+    pub empty_root: bool,
+    /// Results by QEMU target.
+    pub by_target: BTreeMap<String, Probe>,
+}
+
+impl Probes {
+    /// The result for `arch`, if it was probed.
+    pub fn get(&self, arch: &Arch) -> Option<&Probe> {
+        self.by_target.get(arch.target)
+    }
+
+    /// Adds newer results.
+    pub fn update(&mut self, newer: Self) {
+        self.empty_root = newer.empty_root;
+        self.by_target.extend(newer.by_target);
+    }
+}
+
+/// What lies at an entry's interpreter path, as seen from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Interpreter {
+    Static,
+    Dynamic,
+    Script,
+    ForeignArch,
+    NoProgram,
+    NotExecutable,
+    NoExecMount,
+    Fuse,
+    Missing,
+}
+
+/// Facts around binfmt_misc.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// `uname -r`.
+    pub release: Fact<String>,
+    /// What lies at each entry's interpreter path.
+    pub interpreters: BTreeMap<String, Interpreter>,
+    /// Whether PID 1 has binfmt_misc mounted, or its automount: then it stays.
+    pub held_by_init: Fact<bool>,
+    /// Whether systemd runs and brings systemd-binfmt.
+    pub systemd_binfmt: Fact<bool>,
+    /// Names of the entries that binfmt.d's files register.
+    pub configured: Vec<String>,
+    /// Version of Debian's binfmt-support, where it is installed.
+    pub binfmt_support: Option<String>,
+    /// Builders and engines that run, by process name.
+    pub builders: Fact<Vec<String>>,
+    /// Of binfmt-support's records, names of QEMU's that register without flag F.
+    pub binfmt_support_without_f: Vec<String>,
+    /// Whether this kernel, on amd64, runs programs for 386 by itself.
+    pub native_386: Fact<bool>,
+    /// Name and id of a process of each other user namespace that has a binfmt_misc of its own
+    /// without entries.
+    pub cut_off: Fact<Vec<(String, u32)>>,
+    /// Whether SELinux enforces.
+    pub selinux: bool,
+    /// SELinux label of what lies at each entry's interpreter path, where SELinux enforces.
+    pub labels: BTreeMap<String, String>,
+    /// The AppArmor profile that confines us, if one does.
+    pub apparmor: Option<String>,
+    /// Whether we may gain no privileges, so that setuid programs do not work.
+    pub no_new_privs: Fact<bool>,
+    /// Whether system calls are filtered.
+    pub seccomp: Fact<bool>,
+}
