@@ -11,7 +11,7 @@ ARG EMULATORS=source
 FROM --platform=$BUILDPLATFORM ${DEBIAN_IMAGE} AS emulators-debian
 WORKDIR /src
 RUN apt-get update && apt-get install -y --no-install-recommends xz-utils ca-certificates
-COPY scripts/get-qemu scripts/
+COPY scripts/lib scripts/debian scripts/get-qemu scripts/
 COPY qemu-bins/debian.lock qemu-bins/
 ARG TARGETARCH
 RUN scripts/get-qemu --locked --host "$TARGETARCH"
@@ -35,7 +35,7 @@ WORKDIR /src
 RUN apt-get update && apt-get install -y --no-install-recommends musl-tools
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY .cargo/ .cargo/
-COPY scripts/build scripts/get-qemu scripts/
+COPY scripts/lib scripts/debian scripts/build scripts/
 COPY src/ src/
 COPY licenses/ licenses/
 COPY LICENSE ./

@@ -35,6 +35,7 @@ fn setuid_programs_have_their_owners_rights_with_flag_c_alone() {
     }
     let busybox = guests(&["arm64"]).join("arm64/bin/busybox");
     let ran = with_subordinate_ids(
+        "arm64",
         &format!("cp {} .", busybox.display()),
         r#"$B run --map-root --platform arm64 -- bash -euc '
              mkdir memory; mount -t tmpfs none memory

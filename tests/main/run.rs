@@ -167,15 +167,17 @@ fn a_whole_root_compiles_and_runs_a_program() {
 }
 
 /// As `nobody`, with subordinate ids that only this script's mount namespace knows of.
+///
+/// `$SUITE` is one of Debian's that serves `arch`, `$SOURCE` its line for apt, `$OPTIONS` go into a root's apt.conf.
 #[track_caller]
-pub(crate) fn with_subordinate_ids(prepare: &str, script: &str) -> Ran {
+pub(crate) fn with_subordinate_ids(arch: &str, prepare: &str, script: &str) -> Ran {
     let _others = with_others();
     let home = Home::new();
     let prepared = format!(
         r#"mount --make-rprivate /; cd {dir}; touch /etc/subuid /etc/subgid
            echo nobody:200000:65536 >ids; mount --bind ids /etc/subuid; mount --bind ids /etc/subgid
-           export SOURCE="$({source}/scripts/get-qemu --source trixie)" PATH=$PATH:/usr/sbin:/sbin
-           export OPTIONS="$(apt-config dump --no-empty | grep -E '^Acquire::(https?::|Check-Valid-Until |Check-Date )')"
+           debian={source}/scripts/debian; SUITE=$($debian suite {arch}); SOURCE=$($debian line $SUITE); OPTIONS=$($debian options)
+           export SUITE SOURCE OPTIONS PATH=$PATH:/usr/sbin:/sbin
            {prepare}
            chown nobody: home; export HOME=$PWD/home B=$PWD/binfmtctl; cd home
            exec setpriv --reuid nobody --regid nogroup --clear-groups --inh-caps=-all bash -euo pipefail -c "$SCRIPT""#,
@@ -197,8 +199,9 @@ fn debootstraps_second_stage_needs_no_root() {
         return;
     }
     let ran = with_subordinate_ids(
-        r#"mirror=$(echo "$SOURCE" | awk '{ print $3 }'); keyring=$(echo "$SOURCE" | sed 's/.*signed-by=\([^] ]*\).*/\1/')
-           debootstrap --foreign --arch=riscv64 --variant=minbase --keyring=$keyring trixie stage $mirror >log || { cat log >&2; exit 1; }
+        "riscv64",
+        r#"debootstrap --foreign --arch=riscv64 --variant=minbase --keyring="$($debian keyring)" $SUITE stage "$($debian mirror)" \
+               /usr/share/debootstrap/scripts/sid >log || { cat log >&2; exit 1; }
            tar -C stage --exclude='./dev/*' -cf stage.tar .; rm -r stage; chmod 644 stage.tar"#,
         r#"$B run --map-root --platform riscv64 -- sh -c 'mkdir riscv64 && tar -C riscv64 -xpf ../stage.tar'
            run() { $B run --map-root --root riscv64 -- "$@"; }
@@ -215,9 +218,10 @@ fn mmdebstrap_builds_an_arm64_root_without_root() {
         return;
     }
     let ran = with_subordinate_ids(
+        "arm64",
         "",
         r#"echo "$SOURCE" | $B run --map-root --platform arm64 -- mmdebstrap --quiet --mode=root --skip=chroot/mount \
-               ${OPTIONS:+--aptopt="$OPTIONS"} --arch=arm64 --variant=essential trixie arm64 - >log 2>&1 || { tail log >&2; exit 1; }
+               --aptopt="$OPTIONS" --arch=arm64 --variant=essential $SUITE arm64 - >log 2>&1 || { tail log >&2; exit 1; }
            $B run --map-root --root arm64 -- sh -c 'uname -m; dpkg --audit; id -u'
            $B run --map-root -- rm -r arm64"#,
     );
