@@ -150,9 +150,12 @@ pub struct PersistArgs {
 /// Options of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// A program that does not run, and its arguments; without it, the machine is looked at
-    #[arg(trailing_var_arg = true, value_name = "PROGRAM")]
-    pub program: Vec<String>,
+    /// A program that does not run, or a message that was seen; without it, the machine is looked at
+    pub program: Option<OsString>,
+
+    /// Arguments for the program, with --run: from the first word on that is no option of doctor's, or --
+    #[arg(allow_hyphen_values = true)]
+    pub arguments: Vec<OsString>,
 
     /// Root that the program lives in: an unpacked image, a chroot
     #[arg(long, value_name = "DIR", default_value = "/")]
@@ -161,6 +164,10 @@ pub struct DoctorArgs {
     /// Also run the program
     #[arg(long, requires = "program")]
     pub run: bool,
+
+    /// How long --run waits for the program's end; 0 for as long as it takes
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, requires = "run")]
+    pub timeout: u64,
 
     /// How the findings are written
     #[arg(long, value_enum, default_value_t)]
@@ -285,6 +292,22 @@ mod tests {
     fn an_empty_directory_is_none() {
         let request = Cli::from_args(["b", "--qemu-binary-path", ""].map(OsString::from)).unwrap();
         assert_eq!(request.qemu_binary_path, None);
+    }
+
+    #[test]
+    fn doctors_options_stand_before_or_after_the_program() {
+        for line in [
+            "b doctor /x --root /r --run -l 1",
+            "b doctor --run --root /r /x -l 1",
+            "b doctor --run /x --root /r -- -l 1",
+        ] {
+            let request = parse(line).unwrap();
+            let Some(Command::Doctor(args)) = request.command else { panic!("{line}") };
+            assert_eq!((args.root, args.run), (PathBuf::from("/r"), true), "{line}");
+            assert_eq!(args.program.unwrap(), "/x", "{line}");
+            assert_eq!(args.arguments, ["-l", "1"], "{line}");
+        }
+        assert!(parse("b doctor --rooot /r /x").is_err() && parse("b doctor --run").is_err());
     }
 
     #[test]

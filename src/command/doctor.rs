@@ -10,6 +10,7 @@ mod run;
 mod story;
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -38,6 +39,12 @@ impl Session<'_> {
     /// # Errors
     /// [`Error::Unhealthy`] where something needs repair; an id that is none.
     pub(crate) fn doctor(&mut self, args: &DoctorArgs) -> Result<(), Error> {
+        if !args.arguments.is_empty() && !args.run {
+            let first = Error::shorten(&args.arguments[0].to_string_lossy());
+            return Err(Error::Usage(format!(
+                "unexpected argument '{first}': doctor looks at one program; its arguments are for --run"
+            )));
+        }
         if args.list {
             return stories().try_for_each(|story| written(story.list(self.out)));
         }
@@ -53,32 +60,56 @@ impl Session<'_> {
 
         let mut state = self.observe_all()?;
         state.surroundings = Some(Surroundings::observe(self.root, &state.instance));
-        let findings = match args.program.split_first() {
-            Some((program, arguments)) => {
-                let place = Place::new(&args.root)?;
-                let path = place.find(Path::new(program));
-                let mut findings = program::diagnose(&place, &path, &state, program::MAX_SCRIPTS);
-                if args.run {
-                    findings.push(run::run(self.root, &place, &path, arguments));
-                }
-                findings
-            }
-            None => {
-                let mut findings = check::check(&state);
-                findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
-                findings
-            }
+        let Some(program) = &args.program else {
+            let mut findings = check::check(&state);
+            findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+            return self.tell_findings(args.format, findings, self.request.verbose);
         };
-        let wrong = findings.iter().filter(|finding| finding.level == Level::Failure).count();
+        let place = Place::new(&args.root)?;
+        let path = place.find(Path::new(program));
+        let mut findings = program::diagnose(&place, &path, &state, program::MAX_SCRIPTS);
+        if !args.run {
+            return self.tell_findings(args.format, findings, true);
+        }
+        // What is known is told before: the program may take long, or be broken off.
+        if args.format == Format::Table {
+            self.tell_text(&findings, true)?;
+        }
+        let limit = Some(Duration::from_secs(args.timeout)).filter(|limit| !limit.is_zero());
+        let ran = program::ran(&run::run(self.root, &place, &path, &args.arguments, limit));
+        if args.format == Format::Table {
+            self.tell_text(std::slice::from_ref(&ran), true)?;
+            findings.push(ran);
+            return verdict(&findings);
+        }
+        findings.push(ran);
+        self.tell_findings(args.format, findings, true)
+    }
+
+    fn tell_findings(
+        &mut self,
+        format: Format,
+        findings: Vec<Finding>,
+        all: bool,
+    ) -> Result<(), Error> {
         let diagnosis = Diagnosis { schema_version: 2, findings };
-        written(match args.format {
-            Format::Json => json(&diagnosis, self.out),
-            Format::Table => {
-                let all = self.request.verbose || !args.program.is_empty();
-                self.out.write_all(text(&diagnosis, all, self.terminal).as_bytes())
-            }
-        })?;
-        if wrong > 0 { Err(Error::Unhealthy(wrong)) } else { Ok(()) }
+        match format {
+            Format::Json => written(json(&diagnosis, self.out))?,
+            Format::Table => self.tell_text(&diagnosis.findings, all)?,
+        }
+        verdict(&diagnosis.findings)
+    }
+
+    fn tell_text(&mut self, findings: &[Finding], all: bool) -> Result<(), Error> {
+        let text = text(findings, all, self.terminal);
+        written(self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()))
+    }
+}
+
+fn verdict(findings: &[Finding]) -> Result<(), Error> {
+    match findings.iter().filter(|finding| finding.level == Level::Failure).count() {
+        0 => Ok(()),
+        wrong => Err(Error::Unhealthy(wrong)),
     }
 }
 
@@ -87,15 +118,15 @@ fn finding(id: &'static str, level: Level, what: String, effect: &str, way: Way)
 }
 
 /// For people: what needs attention in full, and unless `all` is to be shown, how much else there is.
-fn text(diagnosis: &Diagnosis, all: bool, terminal: Terminal) -> String {
+fn text(findings: &[Finding], all: bool, terminal: Terminal) -> String {
     let level = |level: Level| terminal.paint(level, &format!("{:<8}", level.as_str()));
     let mut text = String::new();
     let mut told: Vec<&str> = Vec::new();
-    for finding in &diagnosis.findings {
+    for finding in findings {
         let Finding { id, level: found, what, .. } = finding;
         // One reason keeps many checks from looking: it is told once.
         let same = |other: &&Finding| other.level == Level::Unknown && other.what == *what;
-        let alike: Vec<_> = diagnosis.findings.iter().filter(same).map(|other| other.id).collect();
+        let alike: Vec<_> = findings.iter().filter(same).map(|other| other.id).collect();
         if all || *found >= Level::Warning || (*found == Level::Unknown && alike.len() == 1) {
             text.push_str(&format!("{} {id}: {}\n", level(*found), plain(what)));
         } else if *found == Level::Unknown && !told.contains(&what.as_str()) {
@@ -109,7 +140,7 @@ fn text(diagnosis: &Diagnosis, all: bool, terminal: Terminal) -> String {
             text.push_str(&format!("         {name}: {}\n", plain(detail)));
         }
     }
-    let well = diagnosis.findings.iter().filter(|finding| finding.level == Level::Ok).count();
+    let well = findings.iter().filter(|finding| finding.level == Level::Ok).count();
     if well > 0 && !all {
         let findings = if well == 1 { "check" } else { "checks" };
         text.push_str(&format!(
@@ -125,21 +156,20 @@ mod tests {
     use super::*;
     use crate::check::repair;
 
-    fn diagnosis() -> Diagnosis {
-        let findings = vec![
+    fn findings() -> Vec<Finding> {
+        vec![
             finding("flag-f", Level::Failure, "no F\x1b[2J".to_owned(), "all", repair("do it")),
             finding("enabled", Level::Unknown, "not seen".to_owned(), "", Way::default()),
             finding("lasting", Level::Unknown, "who knows".to_owned(), "", Way::default()),
             finding("flag-c", Level::Unknown, "not seen".to_owned(), "", Way::default()),
             finding("mounted", Level::Ok, "mounted".to_owned(), "", Way::default()),
-        ];
-        Diagnosis { schema_version: 2, findings }
+        ]
     }
 
     #[test]
     fn one_reason_is_told_once_and_what_is_well_is_counted() {
         assert_eq!(
-            text(&diagnosis(), false, Terminal::default()),
+            text(&findings(), false, Terminal::default()),
             "failure  flag-f: no F\\u{1b}[2J\n         effect: all\n         repair: do it\n\
              unknown  not seen (enabled, flag-c)\n\
              unknown  lasting: who knows\n\
@@ -149,7 +179,7 @@ mod tests {
 
     #[test]
     fn everything_is_told_if_asked_for() {
-        let text = text(&diagnosis(), true, Terminal { width: None, colour: true });
+        let text = text(&findings(), true, Terminal { width: None, colour: true });
         assert!(text.starts_with("\x1b[31mfailure \x1b[0m flag-f: "), "{text}");
         assert_eq!(text.lines().count(), 7);
     }

@@ -5,10 +5,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 
 use super::finding;
 use super::handler::{handler, taker};
 use super::place::{Place, Seen, Unseen};
+use super::run::{End, Ran};
 use super::story::Story;
 use crate::arch::{Arch, Class, Data};
 use crate::check::{Finding, Level, Way, advice, repair};
@@ -401,6 +403,51 @@ fn missing_loader(
         format!("its dynamic loader {shown} in {root} is {is}"),
         "Invalid ELF image for this architecture, or: Exec format error",
     )
+}
+
+/// What came of starting it.
+pub(super) fn ran(Ran { end, last }: &Ran) -> Finding {
+    const ID: &str = "file-run";
+    let it = |level, what: String| finding(ID, level, what, "", Way::default());
+    let last = match last.last() {
+        Some(last) => format!("; it said: {last}"),
+        None => String::new(),
+    };
+    match end {
+        End::NotEntered(errno) => {
+            let why = errno.desc();
+            it(Level::Unknown, format!("it was not started: its root cannot be entered: {why}"))
+        }
+        End::Refused(errno) => finding(
+            ID,
+            Level::Failure,
+            format!("it did not start: {}", errno.desc()),
+            "this program",
+            advice("see the findings before this one"),
+        ),
+        End::Status(0) => it(Level::Ok, "it ran".to_owned()),
+        End::Status(status) => {
+            it(Level::Warning, format!("it ran, and failed by itself: exit status {status}{last}"))
+        }
+        End::Signal(signal) => finding(
+            ID,
+            Level::Failure,
+            format!("it started, and was killed by {}{last}", signal_name(*signal)),
+            "this program",
+            advice("try a newer emulator: `binfmtctl --status` shows which runs it"),
+        ),
+        End::TimedOut(limit) => {
+            it(Level::Unknown, format!("it still ran after {} s, and was ended", limit.as_secs()))
+        }
+        End::Interrupted => it(Level::Unknown, "it was interrupted".to_owned()),
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    match Signal::try_from(signal) {
+        Ok(name) => format!("signal {signal}, {name}"),
+        Err(_) => format!("signal {signal}"),
+    }
 }
 
 fn setuid(
