@@ -1,6 +1,6 @@
 //! What flags promise to emulated programs: the name they were called by, and their owner's rights.
 
-use crate::run::{may_change_user, with_subordinate_ids};
+use crate::run_needs_root::{may_change_user, with_subordinate_ids};
 use crate::support::{guests, in_namespace};
 
 /// QEMU learns of flag P from the kernel (`AT_FLAGS`). Were the two of different minds, it would take the
@@ -29,7 +29,7 @@ fn programs_see_the_name_they_were_called_by() {
 /// busybox's su itself looks whether it is root. It lies in memory of the namespace's own, as this
 /// machine's temporary directories may be nosuid.
 #[test]
-fn setuid_programs_have_their_owners_rights_with_flag_c_alone() {
+fn needs_root_setuid_programs_have_their_owners_rights_with_flag_c_alone() {
     if !may_change_user() {
         return;
     }

@@ -1,9 +1,8 @@
-//! The whole program against real kernels, fake hosts, bad input and containers.
+//! The whole program against real kernels, bad input and containers.
 
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    clippy::print_stdout,
     reason = "a test that cannot go on is to fail"
 )]
 
@@ -12,14 +11,12 @@ mod support;
 
 mod archive;
 mod bad_input;
-mod container;
-mod doctor;
+mod container_needs_root;
+mod diagnosis;
 mod guests;
 mod hold;
-mod hosts;
 mod kernel;
 mod lasting;
-mod parsers;
 mod persist;
 mod reliability;
-mod run;
+mod run_needs_root;

@@ -2,9 +2,10 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to fail")]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::{Mutex, RwLock};
+use std::sync::{Mutex, Once, RwLock};
 
 /// The program under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_binfmtctl");
@@ -45,6 +46,32 @@ impl Ran {
 /// Runs the program outside of any namespace: for what changes nothing.
 pub(crate) fn binfmtctl(args: &[&str]) -> Ran {
     Ran::new(&Command::new(BINARY).args(args).output().unwrap())
+}
+
+/// Ends the whole run, once and in words, where no test of the whole program could do its work.
+pub(crate) fn ready() {
+    static READY: Once = Once::new();
+    READY.call_once(|| {
+        let why = if !cfg!(target_env = "musl") {
+            "these tests need the static program, as people get it"
+        } else if !binfmtctl(&["--version"]).stdout.contains("qemu-") {
+            "qemu-bins/ has no emulators"
+        } else {
+            return;
+        };
+        // Not `eprintln`, which a test's harness keeps to itself.
+        let advice =
+            "run scripts/test, which gets what is missing; scripts/test --quick needs nothing";
+        let _ = writeln!(std::io::stderr(), "error: {why}\nhint: {advice}");
+        std::process::exit(1);
+    });
+}
+
+/// Says that the running test cannot be tried here, which is a failure where everything is to be tried.
+pub(crate) fn skip(why: &str) {
+    assert!(std::env::var_os("BINFMTCTL_REQUIRE_DOCKER").is_none(), "{why}");
+    let test = std::thread::current();
+    let _ = writeln!(std::io::stderr(), "skipped: {}: {why}", test.name().unwrap_or_default());
 }
 
 /// Runs a bash script as root of a user namespace with mounts and processes of its own.
@@ -92,6 +119,7 @@ fn run_in_namespace(script: &str) -> Ran {
 
 /// The command behind [`in_namespace`].
 pub(crate) fn namespace(script: &str) -> Command {
+    ready();
     let mut command = Command::new("unshare");
     // The outer namespace keeps this machine's own entries out of sight: one that has once mounted a
     // binfmt_misc sees no other. The script runs in a shell of its own: it may end, and use `trap`, as it likes.
@@ -131,6 +159,7 @@ pub(crate) fn guest_root(arch: &str, packages: &[&str]) -> PathBuf {
 }
 
 fn fetch(args: &[&str]) {
+    ready();
     static FETCHING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = FETCHING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let fetched =

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::{BINARY, Ran, guest_root, guests, with_others};
+use crate::support::{BINARY, Ran, guest_root, guests, ready, skip, with_others};
 
 /// An ordinary user of this machine's, who owns nothing but a home.
 const UID: &str = "54321";
@@ -14,6 +14,7 @@ struct Home(tempfile::TempDir);
 impl Home {
     fn new() -> Self {
         use std::os::unix::fs::PermissionsExt;
+        ready();
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::create_dir(dir.path().join("home")).unwrap();
@@ -66,7 +67,7 @@ impl Home {
 pub(crate) fn may_change_user() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        println!("skipped: needs root to become another user");
+        skip("needs root to become another user");
     }
     root
 }
