@@ -8,6 +8,8 @@ mod entries;
 mod host;
 mod lasting;
 
+pub(crate) use lasting::NO_NEW_PRIVS;
+
 use crate::state::State;
 
 /// How bad it is.
@@ -112,26 +114,34 @@ pub struct Check {
 
 /// What a check says before its id is put to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Result {
-    level: Level,
-    what: String,
-    effect: String,
-    way: Way,
+pub(crate) struct Result {
+    pub(crate) level: Level,
+    pub(crate) what: String,
+    pub(crate) effect: String,
+    pub(crate) way: Way,
 }
 
-fn ok(what: impl Into<String>) -> Vec<Result> {
+impl Result {
+    /// The finding of the check that has this id.
+    pub(crate) fn called(self, id: &'static str) -> Finding {
+        let Self { level, what, effect, way } = self;
+        Finding { id, level, what, effect, way }
+    }
+}
+
+pub(crate) fn ok(what: impl Into<String>) -> Vec<Result> {
     one(Level::Ok, what, "", Way::default())
 }
 
-fn unknown(what: impl Into<String>) -> Vec<Result> {
+pub(crate) fn unknown(what: impl Into<String>) -> Vec<Result> {
     one(Level::Unknown, what, "", Way::default())
 }
 
-fn warning(what: impl Into<String>, effect: impl Into<String>, way: Way) -> Vec<Result> {
+pub(crate) fn warning(what: impl Into<String>, effect: impl Into<String>, way: Way) -> Vec<Result> {
     one(Level::Warning, what, effect, way)
 }
 
-fn failure(what: impl Into<String>, effect: impl Into<String>, way: Way) -> Vec<Result> {
+pub(crate) fn failure(what: impl Into<String>, effect: impl Into<String>, way: Way) -> Vec<Result> {
     one(Level::Failure, what, effect, way)
 }
 
@@ -147,9 +157,7 @@ pub fn checks() -> impl Iterator<Item = &'static Check> {
 impl Check {
     /// Looks at one state.
     pub fn run(&self, state: &State) -> impl Iterator<Item = Finding> {
-        let finding =
-            |Result { level, what, effect, way }| Finding { id: self.id, level, what, effect, way };
-        (self.run)(state).into_iter().map(finding)
+        (self.run)(state).into_iter().map(|result| result.called(self.id))
     }
 }
 

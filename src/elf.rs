@@ -129,6 +129,12 @@ impl<'a> Elf<'a> {
         crate::arch::ARCHES.iter().find(same)
     }
 
+    /// The same header, to be kept when the bytes it was read from are gone.
+    pub fn without_loader(&self) -> Elf<'static> {
+        let Self { class, data, machine, kind, osabi, padding, needs, .. } = *self;
+        Elf { class, data, machine, kind, osabi, padding, needs, loader: Loader::None }
+    }
+
     /// Whether it is an AppImage, by the bytes that its format puts into the header.
     pub fn is_appimage(&self) -> bool {
         self.padding.starts_with(b"AI")

@@ -87,7 +87,7 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 /// Of a process that has it: nothing takes it away.
-const NO_NEW_PRIVS: &str = "it cannot be taken back: start from where it is not set; a container without --security-opt \
+pub(crate) const NO_NEW_PRIVS: &str = "it cannot be taken back: start from where it is not set; a container without --security-opt \
     no-new-privileges, a systemd service without NoNewPrivileges=";
 
 fn look(state: &State, check: impl FnOnce(&Surroundings) -> Vec<Result>) -> Vec<Result> {

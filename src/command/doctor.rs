@@ -3,11 +3,21 @@
 //! Changes nothing, and mounts only where [`crate::namespace::look`] does. A program is started only with
 //! `--run`.
 
+mod environment;
+mod file;
 mod handler;
+mod kind;
+mod libraries;
+mod link;
+mod linking;
+mod message;
+mod outcome;
 mod place;
 mod program;
 mod run;
+mod script;
 mod story;
+mod subject;
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,14 +25,16 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::Session;
-use crate::check::{self, Finding, Level, Way};
+use crate::check::{self, Finding, Level};
 use crate::cli::{DoctorArgs, Format};
 use crate::error::Error;
 use crate::report::{Terminal, json, plain, written};
-use crate::state::Surroundings;
+use crate::state::{State, Surroundings};
 
+use environment::Environment;
 use place::Place;
 pub use story::{Story, stories};
+use subject::Looker;
 
 /// What `doctor --format json` prints.
 #[derive(Debug, Serialize)]
@@ -39,12 +51,6 @@ impl Session<'_> {
     /// # Errors
     /// [`Error::Unhealthy`] where something needs repair; an id that is none.
     pub(crate) fn doctor(&mut self, args: &DoctorArgs) -> Result<(), Error> {
-        if !args.arguments.is_empty() && !args.run {
-            let first = Error::shorten(&args.arguments[0].to_string_lossy());
-            return Err(Error::Usage(format!(
-                "unexpected argument '{first}': doctor looks at one program; its arguments are for --run"
-            )));
-        }
         if args.list {
             return stories().try_for_each(|story| written(story.list(self.out)));
         }
@@ -58,16 +64,44 @@ impl Session<'_> {
             return written(story.explain(self.out));
         }
 
+        let place = Place::new(&args.root)?;
+        let path = args.program.as_ref().map(|program| place.find(Path::new(program)));
+        let message = args.pasted().filter(|text| {
+            message::is_known(text) && path.as_ref().is_some_and(|path| !place.has(path))
+        });
+        if let Some(first) = args.arguments.first().filter(|_| message.is_none() && !args.run) {
+            let first = Error::shorten(&first.to_string_lossy());
+            return Err(Error::Usage(format!(
+                "unexpected argument '{first}': doctor looks at one program; its arguments are for --run"
+            )));
+        }
         let mut state = self.observe_all()?;
         state.surroundings = Some(Surroundings::observe(self.root, &state.instance));
-        let Some(program) = &args.program else {
-            let mut findings = check::check(&state);
-            findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
-            return self.tell_findings(args.format, findings, self.request.verbose);
-        };
-        let place = Place::new(&args.root)?;
-        let path = place.find(Path::new(program));
-        let mut findings = program::diagnose(&place, &path, &state, program::MAX_SCRIPTS);
+        match (message, path) {
+            (None, Some(path)) => self.look_at_program(args, &state, &place, &path),
+            (message, _) => {
+                let mut findings = check::check(&state);
+                findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+                as_user(&mut findings, &state);
+                let explained = message.and_then(|text| message::explain(&text, &state));
+                findings.splice(..0, explained);
+                self.tell_findings(args.format, findings, self.request.verbose)
+            }
+        }
+    }
+
+    fn look_at_program(
+        &mut self,
+        args: &DoctorArgs,
+        state: &State,
+        place: &Place,
+        path: &Path,
+    ) -> Result<(), Error> {
+        let environment = Environment::observe(self.root);
+        let looker = Looker { root: self.root, place, state, environment: &environment };
+        let chain = looker.chain(path);
+        let mut findings = program::judge(&chain);
+        as_user(&mut findings, state);
         if !args.run {
             return self.tell_findings(args.format, findings, true);
         }
@@ -76,13 +110,15 @@ impl Session<'_> {
             self.tell_text(&findings, true)?;
         }
         let limit = Some(Duration::from_secs(args.timeout)).filter(|limit| !limit.is_zero());
-        let ran = program::ran(&run::run(self.root, &place, &path, &args.arguments, limit));
+        let ran = run::run(self.root, place, path, &args.arguments, limit);
+        let mut outcome = outcome::judge(&ran, &chain);
+        as_user(&mut outcome, state);
         if args.format == Format::Table {
-            self.tell_text(std::slice::from_ref(&ran), true)?;
-            findings.push(ran);
+            self.tell_text(&outcome, true)?;
+            findings.extend(outcome);
             return verdict(&findings);
         }
-        findings.push(ran);
+        findings.extend(outcome);
         self.tell_findings(args.format, findings, true)
     }
 
@@ -106,15 +142,48 @@ impl Session<'_> {
     }
 }
 
+impl DoctorArgs {
+    /// All its words as one text: people paste messages, in quotes and without.
+    fn pasted(&self) -> Option<String> {
+        let words = self.program.iter().chain(&self.arguments).map(|word| word.to_string_lossy());
+        let text = words.collect::<Vec<_>>().join(" ");
+        Some(text).filter(|text| text.contains(' ') && !self.run)
+    }
+}
+
+/// Puts `sudo` before commands that take root, for those who are not.
+fn as_user(findings: &mut [Finding], state: &State) {
+    const ROOTS: [&str; 11] = [
+        "binfmtctl --",
+        "binfmtctl persist",
+        "echo ",
+        "mount ",
+        "modprobe ",
+        "ldconfig",
+        "chroot ",
+        "apk ",
+        "apt-get ",
+        "chcon ",
+        "systemctl ",
+    ];
+    if state.root != Ok(false) {
+        return;
+    }
+    for command in findings.iter_mut().filter_map(|finding| finding.way.repair.as_mut()) {
+        if ROOTS.iter().any(|start| command.starts_with(start)) {
+            *command = match command.split_once(" > ") {
+                Some((left, file)) => format!("{left} | sudo tee {file}"),
+                None => format!("sudo {command}"),
+            };
+        }
+    }
+}
+
 fn verdict(findings: &[Finding]) -> Result<(), Error> {
     match findings.iter().filter(|finding| finding.level == Level::Failure).count() {
         0 => Ok(()),
         wrong => Err(Error::Unhealthy(wrong)),
     }
-}
-
-fn finding(id: &'static str, level: Level, what: String, effect: &str, way: Way) -> Finding {
-    Finding { id, level, what, effect: effect.to_owned(), way }
 }
 
 /// For people: what needs attention in full, and unless `all` is to be shown, how much else there is.
@@ -154,7 +223,11 @@ fn text(findings: &[Finding], all: bool, terminal: Terminal) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::repair;
+    use crate::check::{Way, repair};
+
+    fn finding(id: &'static str, level: Level, what: String, effect: &str, way: Way) -> Finding {
+        Finding { id, level, what, effect: effect.to_owned(), way }
+    }
 
     fn findings() -> Vec<Finding> {
         vec![

@@ -112,12 +112,13 @@ fn a_program_that_does_not_run_is_told_why() {
     let ran = in_namespace(&format!(
         r#"{REGISTER}
            G={}; R={}
-           say() {{ echo "== $1"; shift; $B doctor "$@" 2>&1 | sed "s,$G,G,g; s,$R,R,g; s,$T,T,g; s,$B,B,g; s/, QEMU .*/, QEMU …/; s/has [0-9]* bytes of at least [0-9]*/has N bytes of at least M/" || true; }}
+           say() {{ echo "== $1"; shift; $B doctor "$@" 2>&1 | sed "s,$G,G,g; s,$R,R,g; s,$T,T,g; s,$B,B,g; s/, QEMU .*/, QEMU …/; s/has [0-9]* bytes of at least [0-9]*/has N bytes of at least M/; s/its [0-9]* shared libraries are/its N shared libraries are/" || true; }}
            say 'no entry' $G/arm64/bin/busybox
            $B --install arm64 >/dev/null 2>&1
            say runs --run $G/arm64/bin/busybox true
            say dynamic /usr/bin/true --root $R
-           say 'no loader' $R/usr/bin/true
+           mkdir -p $T/amd64/lib64; cp $B $T/amd64/lib64/ld-linux-x86-64.so.2; cp $R/usr/bin/true $T/amd64/true
+           say 'no loader' --root $T/amd64 /true
            cp $G/arm64/bin/busybox $T/app; printf 'AI\x02' | dd of=$T/app bs=1 seek=8 conv=notrunc status=none
            say appimage $T/app
            head -c 30 $G/arm64/bin/busybox >$T/cut; chmod +x $T/cut; say cut $T/cut

@@ -1,119 +1,213 @@
-//! Which entry takes a file, and whether it can run it. Pure but for looking up interpreters in the
-//! program's root.
+//! Rows on what runs a program: the CPU, an entry's emulator, and what that inherits. Pure.
 
-use std::path::Path;
+use nix::errno::Errno;
 
-use super::finding;
-use super::place::Place;
-use crate::arch::Arch;
-use crate::check::{Finding, Level, Way, advice, repair};
-use crate::elf::Elf;
-use crate::emulator::own;
+use super::environment::{Cause, Limit, Trial};
+use super::file::{foreign_system, is_program};
+use super::message;
+use super::run::End;
+use super::subject::{Content, Program, Runner, Subject};
+use crate::arch::{self, Arch, Class};
+use crate::check::{Result, Way, advice, failure, ok, repair, unknown, warning};
 use crate::entry::{Entry, Rule};
 use crate::plan::dead;
-use crate::state::{Outcome, Probe};
-use crate::state::{Server, State};
+use crate::state::{Outcome, Probe, State, UserNamespace};
 
-const ID: &str = "file-handler";
-
-/// The entry that takes a file: by its first bytes, or by its name's extension.
-pub(super) fn taker<'a>(state: &'a State, path: &Path, start: &[u8]) -> Option<&'a Entry> {
-    let instance = state.instance.as_ref().ok().filter(|instance| instance.enabled)?;
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    instance.entries.iter().filter(|entry| entry.enabled).find(|entry| match &entry.rule {
-        Rule::Extension(wanted) => Some(wanted.as_str()) == extension,
-        _ => entry.takes(start),
-    })
-}
-
-/// Which handler would take a program, and whether that works.
-pub(super) fn handler(
-    place: &Place,
-    elf: &Elf<'_>,
-    arch: Option<&'static Arch>,
-    taker: Option<&Entry>,
-    start: &[u8],
-    state: &State,
-) -> Finding {
-    let probe = arch.and_then(|arch| state.probes.get(arch));
-    let ran = probe.is_some_and(Probe::ran);
-    let native =
-        arch.is_some_and(|arch| arch == own() || state.server(arch) == Some(Server::Native));
-    match (taker, arch) {
-        (Some(entry), _) if ran => {
-            let version = probe.and_then(|probe| probe.qemu.as_ref());
-            let version = version.map_or(String::new(), |version| format!(", QEMU {version}"));
-            well(format!("{} takes it and works{version}", entry.name))
+/// `file-handler`: the CPU or an entry runs it.
+pub(super) fn handler(subject: &Subject<'_>) -> Vec<Result> {
+    match &subject.content {
+        Content::Program(program)
+            if is_program(subject, program) && foreign_system(program).is_none() =>
+        {
+            of_program(subject, program)
         }
-        (Some(entry), arch) if !entry.flags.has('F') => without_f(place, entry, arch),
-        (Some(entry), Some(arch)) => {
-            let effect = match probe.map(|probe| &probe.outcome) {
-                Some(Outcome::Refused(errno)) => nix::errno::Errno::from_raw(*errno).desc(),
-                Some(Outcome::Crashed(_)) => "it ends at once",
-                Some(Outcome::TimedOut) => "it hangs",
-                _ => "not known",
-            };
-            let what = format!("{} takes it, but: {}", entry.name, dead(entry, state));
-            finding(ID, Level::Failure, what, effect, replace(arch))
-        }
-        (Some(entry), None) => finding(
-            ID,
-            Level::Unknown,
-            format!("{} takes it; whether that works is not known", entry.name),
-            "",
-            Way::default(),
-        ),
-        (None, _) if native => well("this machine runs it by itself".to_owned()),
-        // Only where entries cannot be seen: else this very file is one that they do not take.
-        (None, Some(arch)) if ran && state.instance.is_err() => {
-            well(format!("programs for {arch} run here, by an entry that cannot be seen"))
-        }
-        (None, arch) => nobody(elf, arch, start, state),
+        Content::Unread | Content::Program(_) => Vec::new(),
+        _ => subject.taker.map_or(Vec::new(), |entry| of_other(subject, entry)),
     }
 }
 
-fn well(what: String) -> Finding {
-    finding(ID, Level::Ok, what, "", Way::default())
+/// What an entry takes that is no ELF program: for Wine, Java, Python.
+fn of_other(subject: &Subject<'_>, entry: &Entry) -> Vec<Result> {
+    let (name, interpreter) = (&entry.name, entry.interpreter.display());
+    if entry.flags.has('F') || subject.place.has(&entry.interpreter) {
+        return Vec::new();
+    }
+    failure(
+        format!("{name} takes it, but its interpreter {interpreter} is not in {}", subject.root()),
+        "No such file or directory, though the file exists",
+        advice(format!(
+            "install what has {interpreter}, or remove the entry: binfmtctl --uninstall {name}"
+        )),
+    )
+}
+
+fn of_program(subject: &Subject<'_>, program: &Program<'_>) -> Vec<Result> {
+    let arch = program.arch;
+    match program.runner {
+        Runner::Native => ok("this machine runs it by itself"),
+        Runner::Hidden => match &program.trial {
+            Some(trial) if trial.ran.end != End::Status(0) => {
+                fails(subject, program, trial, "an entry that cannot be seen")
+            }
+            _ => ok(format!("{} run here, by an entry that cannot be seen", programs_for(arch))),
+        },
+        Runner::Entry(entry) => taken(subject, program, entry),
+        Runner::Nobody => nobody(subject, program),
+    }
+}
+
+fn programs_for(arch: Option<&Arch>) -> String {
+    arch.map_or_else(|| "such programs".to_owned(), |arch| format!("programs for {arch}"))
 }
 
 fn replace(arch: &Arch) -> Way {
     repair(format!("binfmtctl --install {arch} --replace"))
 }
 
+fn taken(subject: &Subject<'_>, program: &Program<'_>, entry: &Entry) -> Vec<Result> {
+    let name = &entry.name;
+    let probe = program.arch.and_then(|arch| subject.state.probes.get(arch));
+    let ran = probe.is_some_and(Probe::ran);
+    let version = probe.and_then(|probe| probe.qemu.as_ref());
+    let version = version.map_or(String::new(), |version| format!(", QEMU {version}"));
+    if !entry.flags.has('F') && !ran {
+        return without_f(subject, entry, program.arch);
+    }
+    match &program.trial {
+        Some(trial) if trial.ran.end != End::Status(0) => fails(subject, program, trial, name),
+        Some(_) if !ran => in_empty_root(subject, entry, probe),
+        Some(_) => ok(format!("{name} takes it and works{version}")),
+        None if ran => ok(format!("{name} takes it and works{version}")),
+        None => match program.arch {
+            Some(arch) => {
+                let what = format!("{name} takes it, but: {}", dead(entry, subject.state));
+                failure(what, effect(probe), replace(arch))
+            }
+            None => unknown(format!("{name} takes it; whether that works is not known")),
+        },
+    }
+}
+
+/// It works here, and did not where nothing else is.
+fn in_empty_root(subject: &Subject<'_>, entry: &Entry, probe: Option<&Probe>) -> Vec<Result> {
+    let why = match probe {
+        Some(probe) => probe.outcome.to_string(),
+        None => return ok(format!("{} takes it and works", entry.name)),
+    };
+    warning(
+        format!("{} takes it and works here, but not in an empty root: {why}", entry.name),
+        "it may fail in containers that hold little",
+        advice(match subject.state.surroundings.as_ref().map(|around| &around.seccomp) {
+            Some(Ok(true)) => {
+                "system calls are filtered here, which may be why: try it without the filter"
+            }
+            _ => "`binfmtctl doctor` looks at the entry",
+        }),
+    )
+}
+
+fn effect(probe: Option<&Probe>) -> &'static str {
+    match probe.map(|probe| &probe.outcome) {
+        Some(Outcome::Refused(errno)) => Errno::from_raw(*errno).desc(),
+        Some(Outcome::Crashed(_)) => "it ends at once",
+        Some(Outcome::TimedOut) => "it hangs",
+        _ => "not known",
+    }
+}
+
+/// The smallest program of its architecture failed in this very environment.
+fn fails(subject: &Subject<'_>, program: &Program<'_>, trial: &Trial, name: &str) -> Vec<Result> {
+    if trial.cause.is_some() {
+        // The row on the environment says why.
+        return ok(format!("{name} takes it"));
+    }
+    let Some(arch) = program.arch else { return Vec::new() };
+    let state = subject.state;
+    let said = trial.ran.last.last().map_or(String::new(), |said| format!("; it says: {said}"));
+    let (why, effect) = match trial.ran.end {
+        End::Refused(Errno::ENOEXEC) if seen_but_not_used(program) => {
+            return other_instance(state, arch, name);
+        }
+        End::Refused(errno) => (format!("the kernel refuses: {}", errno.desc()), errno.desc()),
+        End::TimedOut(_) => ("its emulator hangs".to_owned(), "it hangs"),
+        End::Signal(signal) => {
+            (format!("its emulator crashes with signal {signal}"), "it ends at once")
+        }
+        End::Status(status) => {
+            (format!("its emulator fails: exit status {status}"), "it ends at once")
+        }
+        End::NotEntered(_) | End::Interrupted => {
+            return unknown(format!("{name} takes it; it was not tried"));
+        }
+    };
+    let known = trial.ran.last.iter().find_map(|line| message::of_emulator(line));
+    let why = known.map_or(why, |message| message.means.to_owned());
+    let way = replace(arch);
+    let way = match known.filter(|message| !message.advice.is_empty()) {
+        Some(message) => way.and(message.advice),
+        None => way,
+    };
+    failure(format!("{name} takes it, but {why}{said}"), effect, way)
+}
+
+/// An entry that is enabled, matches and holds its emulator is used, unless the kernel goes by others.
+fn seen_but_not_used(program: &Program<'_>) -> bool {
+    matches!(program.runner, Runner::Entry(entry) if entry.flags.has('F'))
+}
+
+fn other_instance(state: &State, arch: &Arch, name: &str) -> Vec<Result> {
+    let what = format!(
+        "{name}, which is seen here, would take it, but is not asked: this user namespace has a binfmt_misc of its own"
+    );
+    let way = match (&state.user_namespace, &state.sys_admin) {
+        (Ok(UserNamespace::Nested), Ok(true)) => repair(format!(
+            "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc && binfmtctl --install {arch}"
+        ))
+        .and("that is for this namespace alone; or end it: `podman system migrate`, or restart the rootless engine"),
+        _ => advice("end this namespace: `podman system migrate`, or restart the rootless engine"),
+    };
+    failure(what, Errno::ENOEXEC.desc(), way)
+}
+
 /// An entry without F finds its interpreter in the root of the program, if at all.
-fn without_f(place: &Place, entry: &Entry, arch: Option<&Arch>) -> Finding {
+fn without_f(subject: &Subject<'_>, entry: &Entry, arch: Option<&Arch>) -> Vec<Result> {
     let (name, interpreter) = (&entry.name, entry.interpreter.display());
     let way = arch.map_or_else(|| advice(format!("register {name} again, with flag F")), replace);
-    if place.has(&entry.interpreter) {
-        let what = format!(
-            "{name} takes it and lacks flag F; its interpreter {interpreter} is in this root, so it may run here"
+    if subject.place.has(&entry.interpreter) {
+        return warning(
+            format!(
+                "{name} takes it and lacks flag F; its interpreter {interpreter} is in this root, so it may run here"
+            ),
+            "the same program in containers: No such file or directory",
+            way,
         );
-        let effect = "the same program in containers: No such file or directory";
-        return finding(ID, Level::Warning, what, effect, way);
     }
-    let what = format!(
-        "{name} takes it, but lacks flag F, and its interpreter {interpreter} is not in {}",
-        place.root().display()
-    );
-    finding(ID, Level::Failure, what, "No such file or directory, though the program exists", way)
+    failure(
+        format!(
+            "{name} takes it, but lacks flag F, and its interpreter {interpreter} is not in {}",
+            subject.root()
+        ),
+        "No such file or directory, though the program exists",
+        way,
+    )
 }
 
 /// Why no entry takes it.
-fn nobody(elf: &Elf<'_>, arch: Option<&'static Arch>, start: &[u8], state: &State) -> Finding {
-    let failure =
-        |what: String, way: Way| finding(ID, Level::Failure, what, "Exec format error", way);
-    let instance = match &state.instance {
+fn nobody(subject: &Subject<'_>, program: &Program<'_>) -> Vec<Result> {
+    let start = subject.start();
+    let failure = |what: String, way: Way| failure(what, Errno::ENOEXEC.desc(), way);
+    let install = |arch: &Arch| repair(format!("binfmtctl --install {arch}"));
+    let instance = match &subject.state.instance {
         Ok(instance) => instance,
         Err(why) => {
-            return match arch {
+            return match program.arch {
                 Some(arch) => failure(
-                    format!("nothing runs programs for {arch} here; entries cannot be seen: {why}"),
-                    repair(format!("binfmtctl --install {arch}")),
+                    format!(
+                        "no emulator for {arch} is registered here; entries cannot be seen: {why}"
+                    ),
+                    install(arch),
                 ),
-                None => failure(
-                    format!("nothing is known to run it; entries cannot be seen: {why}"),
-                    repair("binfmtctl doctor"),
-                ),
+                None => unsupported(program),
             };
         }
     };
@@ -128,33 +222,52 @@ fn nobody(elf: &Elf<'_>, arch: Option<&'static Arch>, start: &[u8], state: &Stat
             repair(format!("echo 1 > /proc/sys/fs/binfmt_misc/{}", entry.name)),
         );
     }
-    if let Some(near) = instance.entries.iter().find_map(|entry| nearly(entry, start)) {
-        return if elf.is_appimage() {
-            failure(
-                format!("no entry takes it, as it is an AppImage: {near}"),
-                advice(
-                    "clear these bytes in a copy: dd if=/dev/zero of=COPY bs=1 seek=8 count=3 conv=notrunc",
-                ),
-            )
-        } else {
-            failure(
-                format!("no entry takes it: {near}"),
-                advice("it is unusual: build it again, or ask where it comes from"),
-            )
-        };
+    let Some(arch) = program.arch else { return unsupported(program) };
+    let near = instance.entries.iter().find_map(|entry| Some((entry, nearly(entry, start)?)));
+    if let Some((entry, near)) = near {
+        return missed(subject, program, arch, entry, &near);
     }
-    match arch {
-        Some(arch) => failure(
-            format!("no entry takes programs for {arch}"),
-            repair(format!("binfmtctl --install {arch}")),
+    match instance.entry(&arch.emulator_name()) {
+        Some(entry) => failure(
+            format!("no emulator for {arch} is registered: {} takes something else", entry.name),
+            replace(arch),
         ),
-        None => failure(
-            "no entry takes it".to_owned(),
-            advice(
-                "there is no emulator for this machine number: use a build for another architecture",
-            ),
-        ),
+        None => failure(format!("no emulator for {arch} is registered"), install(arch)),
     }
+}
+
+/// An entry all but takes it: one of the two is unusual.
+fn missed(
+    subject: &Subject<'_>,
+    program: &Program<'_>,
+    arch: &Arch,
+    entry: &Entry,
+    near: &str,
+) -> Vec<Result> {
+    let failure = |what: String, way: Way| failure(what, Errno::ENOEXEC.desc(), way);
+    let name = &entry.name;
+    if arch::matches(subject.start(), &arch.magic(), &arch.mask()) {
+        return failure(
+            format!("{name} misses it, as its magic and mask ask for too much: {near}"),
+            replace(arch),
+        );
+    }
+    if program.elf.is_appimage() {
+        let copy = super::place::quoted(&format!("{}.elf", subject.path.display()));
+        let copy = if subject.place.is_own() { copy } else { format!("{}.elf", subject.here()) };
+        return failure(
+            format!("{name} misses it, as it is an AppImage: {near}"),
+            repair(format!(
+                "cp {} {copy} && dd if=/dev/zero of={copy} bs=1 seek=8 count=3 conv=notrunc",
+                subject.here()
+            ))
+            .and("start the copy, which lacks these bytes and nothing else"),
+        );
+    }
+    failure(
+        format!("{name} misses it, as it is an unusual program: {near}"),
+        advice("build it again, or ask where it comes from"),
+    )
 }
 
 /// Why an entry does not take a file that it all but matches: up to three bytes differ.
@@ -172,13 +285,160 @@ fn nearly(entry: &Entry, start: &[u8]) -> Option<String> {
     }
     let byte = |i: &usize| {
         let (at, is, must) = (offset + i, bytes[*i], magic[*i]);
+        let part = match at {
+            7 => " (OS ABI)",
+            8 => " (ABI version)",
+            16 | 17 => " (kind: movable programs have 3, others 2)",
+            _ => "",
+        };
         match mask(*i) {
-            0xff => format!("byte {at} is {is:02x} and must be {must:02x}"),
-            mask => format!("byte {at} is {is:02x} and must be {must:02x} under mask {mask:02x}"),
+            0xff => format!("byte {at}{part} is {is:02x} and must be {must:02x}"),
+            mask => {
+                format!("byte {at}{part} is {is:02x} and must be {must:02x} under mask {mask:02x}")
+            }
         }
     };
     let bytes: Vec<_> = differing.iter().map(byte).collect();
-    Some(format!("{} nearly does, but {}", entry.name, bytes.join(", ")))
+    Some(bytes.join(", "))
+}
+
+/// Programs for machines without an emulator.
+fn unsupported(program: &Program<'_>) -> Vec<Result> {
+    let (machine, small) = (program.elf.machine, program.elf.class == Class::Elf32);
+    let (what, way) = match (machine, small) {
+        (62, true) => (
+            "it is for x32, amd64's form with 32-bit addresses, which few kernels run (CONFIG_X86_X32_ABI)",
+            "take the build for amd64; on an amd64 machine whose kernel has it: boot with syscall.x32=y",
+        ),
+        (183, true) => (
+            "it is for arm64's form with 32-bit addresses (ILP32), which no kernel release runs",
+            "take the build for arm64, or for arm (armhf)",
+        ),
+        (22, true) => (
+            "it is for s390 with 31-bit addresses, which has no emulator",
+            "take the build for s390x",
+        ),
+        (50, _) => ("it is for Itanium (ia64), which has no emulator", "take another build"),
+        (247, _) => (
+            "it is for the kernel's own virtual machine (BPF)",
+            "load it with `bpftool` or what it belongs to",
+        ),
+        (190 | 224, _) => ("it is for a graphics processor", "name the program that loads it"),
+        (83 | 105 | 93 | 195 | 165, _) => {
+            ("it is for a microcontroller", "load it onto that, or into its own emulator")
+        }
+        _ => (
+            "no entry takes it, and there is no emulator for its machine number",
+            "take a build for another architecture",
+        ),
+    };
+    failure(what, Errno::ENOEXEC.desc(), advice(way))
+}
+
+/// `file-environment`: nothing that it inherits keeps its emulator from working.
+pub(super) fn environment(subject: &Subject<'_>) -> Vec<Result> {
+    let Some(program) = subject.program().filter(|program| program.runner.emulates()) else {
+        return Vec::new();
+    };
+    let trial = program.trial.as_ref();
+    if let Some((trial, cause)) = trial.and_then(|trial| Some((trial, trial.cause.as_ref()?))) {
+        return to_blame(subject, trial, cause);
+    }
+    // Where it fails without them as well, they need not be told.
+    if trial.is_some_and(|trial| trial.ran.end != End::Status(0)) {
+        return Vec::new();
+    }
+    subject
+        .environment
+        .variables
+        .iter()
+        .flat_map(|(name, value)| variable(subject, name, value))
+        .collect()
+}
+
+fn to_blame(subject: &Subject<'_>, trial: &Trial, cause: &Cause) -> Vec<Result> {
+    let said =
+        trial.ran.last.last().map_or(String::new(), |said| format!("; the emulator says: {said}"));
+    let effect = match trial.ran.end {
+        End::TimedOut(_) => "it hangs",
+        End::Signal(_) => "its emulator crashes",
+        _ => "its emulator gives up before it starts",
+    };
+    match cause {
+        Cause::Variable(names) => {
+            let values: Vec<_> = names
+                .split(' ')
+                .map(|name| {
+                    format!("{name}={}", subject.environment.variable(name).unwrap_or_default())
+                })
+                .collect();
+            failure(
+                format!("{} is to blame{said}", values.join(" ")),
+                effect,
+                repair(format!("unset {names}")),
+            )
+        }
+        Cause::Limit(limit) => failure(
+            format!(
+                "the limit on {} is too low for the emulator ({}){said}",
+                limit.what,
+                limit.shown()
+            ),
+            effect,
+            limit_way(limit),
+        ),
+    }
+}
+
+fn limit_way(limit: &Limit) -> Way {
+    const ELSEWHERE: &str = "it cannot be raised from here: start it where it is not set; that is a new login, a systemd service \
+        without Limit…=, a container with another --ulimit";
+    limit.raise.as_ref().map_or_else(|| advice(ELSEWHERE), repair)
+}
+
+/// What a variable that is set does to an emulator.
+fn variable(subject: &Subject<'_>, name: &str, value: &str) -> Vec<Result> {
+    let set = format!("{name}={value} is set");
+    let unset = repair(format!("unset {name}"));
+    match name {
+        "QEMU_VERSION" => failure(
+            format!("{set}: emulators print their version and start nothing"),
+            "it does not run",
+            unset,
+        ),
+        "QEMU_GDB" => failure(format!("{set}: emulators wait for a debugger"), "it hangs", unset),
+        "QEMU_CPU" if value != "max" => warning(
+            format!("{set}: programs get that CPU, and not the one that emulators choose"),
+            "where it lacks what a program uses: signal 4, SIGILL",
+            unset,
+        ),
+        "QEMU_LD_PREFIX" if !subject.place.has(std::path::Path::new(value)) => warning(
+            format!("{set}, and there is no such directory"),
+            "loaders and libraries are not found there",
+            unset,
+        ),
+        "QEMU_RESERVED_VA" | "QEMU_GUEST_BASE" | "QEMU_STACK_SIZE" | "QEMU_RTSIG_MAP" => warning(
+            format!("{set}: it changes what memory or signals programs get"),
+            "some programs may not start, or crash",
+            unset,
+        ),
+        "QEMU_UNAME" => warning(
+            format!("{set}: programs see that kernel version"),
+            "they may do without what this kernel has, or refuse to start",
+            unset,
+        ),
+        "QEMU_LOG"
+        | "QEMU_STRACE"
+        | "QEMU_TRACE"
+        | "QEMU_PLUGIN"
+        | "QEMU_ONE_INSN_PER_TB"
+        | "QEMU_SINGLESTEP" => warning(
+            format!("{set}, which is for finding faults"),
+            "programs are slow, or print more than they should",
+            unset,
+        ),
+        _ => ok(set),
+    }
 }
 
 #[cfg(test)]
@@ -202,17 +462,16 @@ mod tests {
         program[16] = 1;
         assert_eq!(
             nearly(&entry, &program).unwrap(),
-            "qemu-aarch64 nearly does, but byte 16 is 01 and must be 02 under mask fe"
+            "byte 16 (kind: movable programs have 3, others 2) is 01 and must be 02 under mask fe"
         );
         program[16] = 2;
         program[8..11].copy_from_slice(b"AI\x02");
         assert_eq!(
             nearly(&entry, &program).unwrap(),
-            "qemu-aarch64 nearly does, but byte 8 is 41 and must be 00, byte 9 is 49 and must be 00, byte 10 is 02 and must be 00"
+            "byte 8 (ABI version) is 41 and must be 00, byte 9 is 49 and must be 00, byte 10 is 02 and must be 00"
         );
-        program[5] = 2;
+        program[8..11].copy_from_slice(&[0; 3]);
+        program[18] = 0;
         assert_eq!(nearly(&entry, &program), None);
-        let other = Arch::by_target("riscv64").unwrap().probe();
-        assert_eq!(nearly(&entry, &other), None);
     }
 }

@@ -25,6 +25,7 @@ const TAIL: usize = 4096;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// How a program ended, and the last lines that it, or its emulator, wrote to standard error.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ran {
     pub(super) end: End,
     pub(super) last: Vec<String>,

@@ -20,7 +20,7 @@ pub struct Story {
 pub fn stories() -> impl Iterator<Item = Story> {
     let of_check =
         |check: &check::Check| Story { id: check.id, about: check.about, story: check.story };
-    check::checks().map(of_check).chain(program::STORIES.iter().copied())
+    check::checks().map(of_check).chain(program::stories())
 }
 
 impl Story {

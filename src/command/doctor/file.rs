@@ -1,0 +1,505 @@
+//! Rows on the file itself: whether it is there, may be executed, and is a program. Pure.
+
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use super::kind;
+use super::libraries::Family;
+use super::place::{Seen, Unseen};
+use super::script::{BUFFER, Env, Hidden, Script, Wrong, env};
+use super::subject::{Content, MAX_DEPTH, Next, Program, Subject};
+use crate::arch::{Class, Data};
+use crate::check::{Result, Way, advice, failure, ok, repair, unknown, warning};
+
+const FETCH: &str = "fetch it again: a copy, a download or an image layer was cut short";
+/// `e_type` of a file that a linker makes programs from.
+const OBJECT: u16 = 1;
+/// Of a program that lies at fixed addresses.
+const FIXED: u16 = 2;
+/// Of a program that lies anywhere, and of a shared library.
+const MOVABLE: u16 = 3;
+/// Of a process's memory.
+const CORE: u16 = 4;
+
+/// `file`: it is there and is a program.
+pub(super) fn file(subject: &Subject<'_>) -> Vec<Result> {
+    let shown = subject.shown();
+    let seen = match &subject.seen {
+        Ok(seen) => seen,
+        Err(why) => return unseen(subject, why),
+    };
+    if let Err(errno) = &seen.start {
+        return unknown(format!("what {shown} is cannot be told: {}", errno.desc()));
+    }
+    match &subject.content {
+        Content::Unread => Vec::new(),
+        Content::Program(program) => elf(subject, seen, program),
+        Content::Damaged(wrong) => failure(
+            format!("{shown} is a damaged program: {wrong}"),
+            Errno::ENOEXEC.desc(),
+            advice(FETCH),
+        ),
+        // binfmt_misc comes before everything else: Windows programs, archives, odd scripts.
+        _ if let Some(entry) = subject.taker => {
+            ok(format!("{shown} is no ELF program; {} takes it", entry.name))
+        }
+        Content::Script(..) => Vec::new(),
+        Content::Hidden(hidden) => hides(subject, *hidden),
+        Content::Other(kind) => other(subject, seen, kind),
+    }
+}
+
+fn unseen(subject: &Subject<'_>, why: &Unseen) -> Vec<Result> {
+    let (shown, root) = (subject.shown(), subject.root());
+    let in_root = if subject.place.is_own() { String::new() } else { format!(" in {root}") };
+    let effect = why.errno().desc();
+    match why {
+        Unseen::Other(what) => {
+            failure(format!("{shown} is {what}"), effect, advice("name the program itself"))
+        }
+        Unseen::Dangling { link, to } => {
+            let of = if *link == subject.path {
+                String::new()
+            } else {
+                format!("{} of ", link.display())
+            };
+            let what = match of.is_empty() {
+                true => {
+                    format!("{shown} is a link to {}, which is not there{in_root}", to.display())
+                }
+                false => format!(
+                    "{of}{shown} is a link to {}, which is not there{in_root}",
+                    to.display()
+                ),
+            };
+            failure(what, effect, dangling(subject, to))
+        }
+        Unseen::System(Errno::ENOENT) => failure(
+            format!("{shown} is not there{in_root}"),
+            effect,
+            advice("check the path; with --root DIR if it belongs to another root"),
+        ),
+        Unseen::System(Errno::ELOOP) => failure(
+            format!(
+                "{shown} is a link that leads to itself, or too long a chain of links{in_root}"
+            ),
+            effect,
+            advice("make the link anew"),
+        ),
+        Unseen::System(errno) => failure(
+            format!("{shown} cannot be reached{in_root}: {}", errno.desc()),
+            effect,
+            advice(format!("check each directory of it: namei -l {}", subject.here())),
+        ),
+    }
+}
+
+/// An absolute link of an unpacked root leads out of it, unless one says which root that is.
+fn dangling(subject: &Subject<'_>, to: &Path) -> Way {
+    let inside = |dir: &&Path| {
+        let inside = dir.join(to.strip_prefix("/").unwrap_or(to));
+        **dir != *"/" && **dir != *"" && to.is_absolute() && subject.place.has(&inside)
+    };
+    match subject.path.ancestors().skip(1).find(inside) {
+        Some(root) => {
+            let path =
+                Path::new("/").join(subject.path.strip_prefix(root).unwrap_or(&subject.path));
+            let place = subject.place;
+            advice(format!(
+                "it is there in the root {}: binfmtctl doctor --root {} {}",
+                root.display(),
+                place.outside(root),
+                super::place::quoted(&path.display().to_string()),
+            ))
+        }
+        None => advice(format!(
+            "install what has {}, or make the link anew; with --root DIR if it belongs to another root",
+            to.display()
+        )),
+    }
+}
+
+fn other(subject: &Subject<'_>, seen: &Seen, kind: &kind::Kind) -> Vec<Result> {
+    let shown = subject.shown();
+    let what = format!("{shown} is {}", kind.what);
+    let effect = "Exec format error; a shell reads it as a script of its own";
+    let start = seen.start.as_deref().unwrap_or_default();
+    let name = subject.path.file_name().unwrap_or_default().to_string_lossy();
+    let text = kind.what.starts_with("a text");
+    match kind::interpreter(&name, start).filter(|_| text) {
+        Some(interpreter) => failure(
+            what,
+            effect,
+            repair(subject.edited(&format!("sed -i '1i #!{interpreter}' {}", subject.here()))).and(
+                format!("if it is a script for {interpreter}, as it seems; else {}", kind.advice),
+            ),
+        ),
+        None => failure(what, effect, advice(kind.advice)),
+    }
+}
+
+fn hides(subject: &Subject<'_>, hidden: Hidden) -> Vec<Result> {
+    let (shown, here) = (subject.shown(), subject.here());
+    let start = subject.start();
+    // Where lines end as on Windows, that has to go as well.
+    let returns = if start.windows(2).any(|pair| pair == b"\r\n") { " -e 's/\\r$//'" } else { "" };
+    let (what, command) = match hidden {
+        Hidden::ByteOrderMark => (
+            "begins with a byte order mark, which hides its #! from the kernel",
+            format!("sed -i -e '1s/^\\xef\\xbb\\xbf//'{returns} {here}"),
+        ),
+        Hidden::Space => (
+            "has blanks or empty lines before #!, which has to come first",
+            format!("sed -i -e '/[^[:space:]]/,$!d' -e '1s/^[[:space:]]*//'{returns} {here}"),
+        ),
+        Hidden::Utf16 | Hidden::Utf32 => (
+            "is a text in UTF-16 or UTF-32, which the kernel and shells do not read",
+            format!(
+                "t=$(mktemp) && iconv -f {} -t UTF-8 {here} | sed 's/\\r$//' > $t && cat $t > {here} && rm $t",
+                encoding(start)
+            ),
+        ),
+    };
+    failure(format!("{shown} {what}"), Errno::ENOEXEC.desc(), repair(subject.edited(&command)))
+}
+
+/// As iconv calls it: without a mark the byte order has to be named.
+fn encoding(start: &[u8]) -> &'static str {
+    match start {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => "UTF-32",
+        [b'#', 0, ..] => "UTF-16LE",
+        [0, b'#', ..] => "UTF-16BE",
+        _ => "UTF-16",
+    }
+}
+
+fn elf(subject: &Subject<'_>, seen: &Seen, program: &Program<'_>) -> Vec<Result> {
+    let shown = subject.shown();
+    let arch =
+        program.arch.map_or_else(|| "an unknown architecture".to_owned(), ToString::to_string);
+    if let Some((kind, effect, way)) = no_program(subject, program) {
+        return failure(format!("{shown} is {kind} ({arch})"), effect, advice(way));
+    }
+    if let Some((system, way)) = foreign_system(program) {
+        let what = format!("{shown} is a program for {system}, not for Linux ({arch})");
+        return failure(what, "it does not start, or ends at once", advice(way));
+    }
+    let needs = program.elf.needs;
+    if seen.size < needs {
+        return failure(
+            format!("{shown} is cut short: it has {} bytes of at least {needs}", seen.size),
+            "bus error (signal 7), or: Incomplete read of file header",
+            advice(FETCH),
+        );
+    }
+    let big_power = program.elf.machine == 21 && program.elf.data == Data::Big;
+    if program.linking.as_ref().is_some_and(|linking| linking.starts_with_nothing) && !big_power {
+        return failure(
+            format!("{shown} is damaged: there are only zero bytes where its code begins"),
+            "it crashes at once: signal 11 or 4",
+            advice("fetch or build it again: its contents were lost, as in a crash of the machine"),
+        );
+    }
+    ok(format!("{shown} is a program for {}", identity(program)))
+}
+
+/// Whether an ELF file is one that can be started.
+pub(super) fn is_program(subject: &Subject<'_>, program: &Program<'_>) -> bool {
+    no_program(subject, program).is_none()
+}
+
+/// `arm64, dynamically linked (/lib/ld-linux-aarch64.so.1)`.
+fn identity(program: &Program<'_>) -> String {
+    let elf = &program.elf;
+    let mut text = match program.arch {
+        Some(arch) => arch.to_string(),
+        None => {
+            let bits = if elf.class == Class::Elf64 { 64 } else { 32 };
+            let order = if elf.data == Data::Little { "little" } else { "big" };
+            format!(
+                "an unknown architecture ({bits} bits, {order}-endian, machine {})",
+                elf.machine
+            )
+        }
+    };
+    if ![0, 3].contains(&elf.osabi) {
+        text.push_str(&format!(", OS ABI {}", elf.osabi));
+    }
+    if elf.is_appimage() {
+        text.push_str(&format!(", AppImage type {}", elf.padding[2]));
+    } else if elf.padding[0] != 0 {
+        text.push_str(&format!(", ABI version {}", elf.padding[0]));
+    }
+    text.push_str(&match &program.loader {
+        None => ", statically linked".to_owned(),
+        Some(path) if path.as_os_str().is_empty() => ", dynamically linked".to_owned(),
+        Some(path) => format!(", dynamically linked ({})", path.display()),
+    });
+    text
+}
+
+/// Why an ELF file is no program: what it is, what comes of starting it, and what to do.
+fn no_program(
+    subject: &Subject<'_>,
+    program: &Program<'_>,
+) -> Option<(&'static str, &'static str, &'static str)> {
+    const NAME_IT: &str = "name the program itself";
+    const CRASH: &str = "it crashes at once: signal 11, SIGSEGV";
+    match program.elf.kind {
+        OBJECT => {
+            let what = "an object file, from which a linker makes programs";
+            return Some((what, Errno::ENOEXEC.desc(), NAME_IT));
+        }
+        CORE => return Some(("a core dump", Errno::ENOEXEC.desc(), NAME_IT)),
+        FIXED | MOVABLE => {}
+        _ => {
+            return Some(("an ELF file, but of no kind that runs", Errno::ENOEXEC.desc(), NAME_IT));
+        }
+    }
+    let linking = program.linking.as_ref()?;
+    if linking.debug_only {
+        let what = "only what debuggers read of a program: its code was taken out";
+        return Some((what, CRASH, "install the package with the program itself"));
+    }
+    if program.loader.is_some() {
+        return None;
+    }
+    // glibc's and musl's loaders are libraries that can be started.
+    let loads =
+        Family::of(&subject.path).is_some() || linking.soname.as_deref().is_some_and(is_loader);
+    let library = linking.soname.is_some() || linking.entry == 0 || !linking.needed.is_empty();
+    match program.elf.kind {
+        _ if loads => None,
+        MOVABLE if library && !linking.pie => {
+            Some(("a shared library, not a program", CRASH, "name the program that uses it"))
+        }
+        _ if !linking.needed.is_empty() => Some((
+            "a program that needs shared libraries, but names no dynamic loader",
+            CRASH,
+            "it was linked or stripped wrongly: build or fetch it again",
+        )),
+        _ => None,
+    }
+}
+
+fn is_loader(soname: &str) -> bool {
+    Family::of(Path::new(soname)).is_some() || soname.starts_with("libc.")
+}
+
+/// The system that a program is for, if that is another one.
+pub(super) fn foreign_system(program: &Program<'_>) -> Option<(&'static str, &'static str)> {
+    const BUILD: &str = "take the build for Linux";
+    const ANDROID: &str =
+        "it runs where Android's loader and libraries are: take the build for Linux";
+    let loader = program.loader.as_deref().and_then(Path::to_str).unwrap_or_default();
+    let by_loader = [
+        ("/system/bin/linker", "Android", ANDROID),
+        ("/libexec/ld-elf", "FreeBSD", BUILD),
+        ("/usr/libexec/ld.elf_so", "NetBSD", BUILD),
+        ("/usr/libexec/ld.so", "OpenBSD", BUILD),
+        ("/usr/libexec/ld-elf.so.2", "DragonFly BSD", BUILD),
+        ("/system/runtime_loader", "Haiku", BUILD),
+        ("/lib/amd64/ld.so.1", "Solaris", BUILD),
+        ("/usr/lib/amd64/ld.so.1", "Solaris", BUILD),
+        ("/usr/lib/ld.so.1", "Solaris", BUILD),
+    ];
+    if let Some((_, system, way)) = by_loader.iter().find(|(start, ..)| loader.starts_with(start)) {
+        return Some((system, way));
+    }
+    // A program of Linux's may have notes of others, but not their OS ABI.
+    let notes = program.linking.as_ref().map(|linking| &linking.notes);
+    let noted = ["FreeBSD", "NetBSD", "OpenBSD", "DragonFly"]
+        .into_iter()
+        .find(|name| notes.is_some_and(|notes| notes.contains(*name)) && loader.is_empty());
+    let by_abi = match program.elf.osabi {
+        1 => Some("HP-UX"),
+        2 => Some("NetBSD"),
+        4 => Some("GNU/Hurd"),
+        6 => Some("Solaris"),
+        7 => Some("AIX"),
+        8 => Some("IRIX"),
+        9 => Some("FreeBSD"),
+        10 => Some("Tru64"),
+        12 => Some("OpenBSD"),
+        13 => Some("OpenVMS"),
+        _ => None,
+    };
+    by_abi.or(noted).map(|system| (system, BUILD))
+}
+
+/// `file-noexec`: its file system allows execution.
+pub(super) fn noexec(subject: &Subject<'_>) -> Vec<Result> {
+    match &subject.seen {
+        Ok(seen) if seen.noexec => failure(
+            format!("{} is on a file system mounted noexec", subject.shown()),
+            Errno::EACCES.desc(),
+            repair(format!(
+                "mount -o remount,exec \"$(findmnt -no TARGET -T {})\"",
+                subject.here()
+            )),
+        ),
+        _ => Vec::new(),
+    }
+}
+
+/// `file-permission`: it may be executed.
+pub(super) fn permission(subject: &Subject<'_>) -> Vec<Result> {
+    let (shown, here) = (subject.shown(), subject.here());
+    match &subject.seen {
+        // One thing at a time: there permissions do not count.
+        Ok(seen) if seen.noexec || seen.executable => Vec::new(),
+        Ok(seen) => {
+            let what = match seen.mode & 0o111 {
+                0 => format!("{shown} is not executable"),
+                _ => format!("{shown} may not be executed by this user"),
+            };
+            let mode = if seen.mode & 0o111 == 0 { "+x" } else { "a+x" };
+            failure(
+                what,
+                Errno::EACCES.desc(),
+                repair(subject.edited(&format!("chmod {mode} {here}"))),
+            )
+        }
+        Err(_) => Vec::new(),
+    }
+}
+
+/// `file-setuid`: as a setuid program it gets its owner's rights.
+pub(super) fn setuid(subject: &Subject<'_>) -> Vec<Result> {
+    let Ok(seen) = &subject.seen else { return Vec::new() };
+    if seen.mode & 0o6000 == 0 || subject.program().is_none() {
+        return Vec::new();
+    }
+    let around = subject.state.surroundings.as_ref();
+    let (why, way) = if seen.nosuid {
+        let command =
+            format!("mount -o remount,suid \"$(findmnt -no TARGET -T {})\"", subject.here());
+        ("its file system is mounted nosuid".to_owned(), repair(command))
+    } else if around.is_some_and(|around| around.no_new_privs == Ok(true)) {
+        ("no_new_privs is set here".to_owned(), advice(crate::check::NO_NEW_PRIVS))
+    } else if let Some(entry) = subject.taker.filter(|entry| !entry.flags.has('C')) {
+        let arch = entry.arches().next().map_or("all", |arch| arch.oci);
+        (
+            format!("{} lacks flag C", entry.name),
+            repair(format!("binfmtctl --install {arch} --replace")),
+        )
+    } else {
+        return Vec::new();
+    };
+    warning(
+        format!("{} is setuid, but does not get its owner's rights: {why}", subject.shown()),
+        "sudo, for one: effective uid is not 0",
+        way,
+    )
+}
+
+/// `file-script`: the script's interpreter is there.
+pub(super) fn script(subject: &Subject<'_>) -> Vec<Result> {
+    let mut found = Vec::new();
+    if let Content::Script(script, next) = &subject.content
+        && subject.taker.is_none()
+    {
+        found = first_line(subject, script, next);
+    }
+    if subject.too_deep() && found.iter().all(|result| result.level == crate::check::Level::Ok) {
+        let what = format!(
+            "{} is {} steps from the first script: the kernel goes {MAX_DEPTH} from file to file, and an emulator is a step",
+            subject.shown(),
+            subject.depth
+        );
+        let way = advice("name a program, not a script, on the first line of the first one");
+        found.extend(failure(what, Errno::ELOOP.desc(), way));
+    }
+    found
+}
+
+fn first_line(subject: &Subject<'_>, script: &Script, next: &Next) -> Vec<Result> {
+    let (shown, here) = (subject.shown(), subject.here());
+    let interpreter = script.interpreter.display();
+    let edit = |sed: &str| repair(subject.edited(&format!("sed -i '{sed}' {here}")));
+    match script.wrong {
+        Some(Wrong::CarriageReturn) => {
+            let part = if script.argument.is_some() { "argument" } else { "name" };
+            return failure(
+                format!(
+                    "the first line of {shown} ends in a carriage return, which becomes part of the interpreter's {part}"
+                ),
+                Errno::ENOENT.desc(),
+                edit("s/\\r$//"),
+            );
+        }
+        Some(Wrong::NoInterpreter) => {
+            return failure(
+                format!("the first line of {shown} names no interpreter"),
+                Errno::ENOEXEC.desc(),
+                edit("1s|.*|#!/bin/sh|").and("if it is a shell script"),
+            );
+        }
+        Some(Wrong::TooLong) => {
+            return failure(
+                format!(
+                    "the first line of {shown} is too long: the kernel reads {BUFFER} bytes of it"
+                ),
+                Errno::ENOEXEC.desc(),
+                advice(
+                    "name a link to the interpreter at a shorter path, or start it through /usr/bin/env",
+                ),
+            );
+        }
+        Some(Wrong::ArgumentCut) | None => {}
+    }
+    let mut found = ok(format!("{shown} is a script for {interpreter}"));
+    if script.wrong == Some(Wrong::ArgumentCut) {
+        found.extend(warning(
+            format!("the first line of {shown} is cut: the kernel reads {BUFFER} bytes of it"),
+            format!("the last options for {interpreter} are lost"),
+            advice("put them into the script, as `set` does for shells"),
+        ));
+    }
+    if !next.there {
+        found.extend(failure(
+            format!("its interpreter {interpreter} is not in {}", subject.root()),
+            "No such file or directory, though the script exists",
+            advice("install the interpreter there, or correct the first line"),
+        ));
+    }
+    if script.interpreter.is_relative() {
+        found.extend(warning(
+            format!("its interpreter {interpreter} is sought in the directory where it is started"),
+            "it starts in one directory and not in another",
+            advice("write its whole path on the first line"),
+        ));
+    }
+    found.extend(through_env(subject, script, next));
+    found
+}
+
+fn through_env(subject: &Subject<'_>, script: &Script, next: &Next) -> Vec<Result> {
+    if let (Some((command, None)), root) = (&next.command, subject.root()) {
+        return failure(
+            format!("env does not find {command} in {root}"),
+            format!("env: '{command}': No such file or directory"),
+            advice(format!("install {command} there")),
+        );
+    }
+    let argument = script.argument.as_deref().unwrap_or_default();
+    if next.busybox {
+        return failure(
+            "its env is busybox's, which does not know -S".to_owned(),
+            "env: unrecognized option: S, or: invalid option",
+            advice(
+                "install GNU env (in Alpine: apk add coreutils-env), or name the interpreter itself on the first line",
+            ),
+        );
+    }
+    let by_env = script.interpreter.file_name() == Some(std::ffi::OsStr::new("env"));
+    match env(script.argument.as_deref()) {
+        Env::OneWord(_) if by_env => failure(
+            format!("the kernel hands \"{argument}\" to env as one word, as the name of a command"),
+            format!("env: '{argument}': No such file or directory"),
+            repair(subject.edited(&format!("sed -i '1s|env |env -S |' {}", subject.here()))),
+        ),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,156 @@
+//! What kernels, shells, engines and emulators say when a program does not start, and what they mean.
+//! Pure.
+
+use crate::check::{Finding, Level, Way, advice};
+use crate::report::supported;
+use crate::state::State;
+
+/// Who says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// An emulator, of itself or of the program it runs.
+    Emulator,
+    /// Who starts a program, with the kernel's answer.
+    Starter,
+    /// The program, or its loader.
+    Program,
+    /// Who registers, mounts or pulls.
+    Tool,
+}
+
+/// A message that people paste.
+#[derive(Debug)]
+pub(super) struct Message {
+    /// Part of it, in lower case.
+    says: &'static str,
+    by: By,
+    /// What it means.
+    pub(super) means: &'static str,
+    /// What to do, or how to find out which of several causes it is.
+    pub(super) advice: &'static str,
+}
+
+const fn message(says: &'static str, by: By, means: &'static str, advice: &'static str) -> Message {
+    Message { says, by, means, advice }
+}
+
+const MEMORY: &str = "look for limits: `ulimit -v`, `ulimit -d`, Limit…= of a systemd service, --memory and --ulimit of a container, \
+    vm.overcommit_memory";
+const RESERVED: &str = "unset QEMU_RESERVED_VA and QEMU_GUEST_BASE";
+const NEWER: &str = "`binfmtctl --status` shows the version; `binfmtctl --install all --replace` puts this one's in place";
+const PROGRAM: &str =
+    "`binfmtctl doctor PROGRAM` tells which; with --root DIR for a program of another root";
+
+/// The first that fits is taken, so the special ones come first.
+#[rustfmt::skip]
+const MESSAGES: &[Message] = &[
+    message("unable to find cpu model", By::Emulator, "QEMU_CPU names a CPU that its emulator does not know", "unset QEMU_CPU"),
+    message("unable to find a guest_base", By::Emulator, "its emulator finds no room for the program's addresses", MEMORY),
+    message("jit buffer", By::Emulator, "its emulator gets no memory for the code that it makes", MEMORY),
+    message("requires more than reserved virtual", By::Emulator, "QEMU_RESERVED_VA is too small for the program", RESERVED),
+    message("reserved virtual address", By::Emulator, "QEMU_RESERVED_VA does not fit the emulator", RESERVED),
+    message("virtual address space that is in use", By::Emulator, "QEMU_GUEST_BASE leads to memory that is in use", RESERVED),
+    message("requested guest base", By::Emulator, "QEMU_GUEST_BASE does not fit the emulator", RESERVED),
+    message("more virtual address space", By::Emulator, "the program wants more memory than its emulator can give it", MEMORY),
+    message("qemu_thread_create", By::Emulator, "its emulator may not start a thread", "look for limits: `ulimit -u`, `ulimit -v`, `ulimit -d`, \
+        TasksMax= of a systemd service, --pids-limit of a container"),
+    message("cannot initialize crypto", By::Emulator, "its emulator gets no random numbers: getrandom(2) is filtered, and /dev/urandom is not there",
+        "start it without that seccomp filter, or with /dev/urandom in its root"),
+    message("invalid elf image for this architecture", By::Emulator, "its emulator was handed a program, or a dynamic loader, of another architecture", PROGRAM),
+    message("error while loading shared libraries", By::Program, "a shared library that the program needs is not in its root, or does not fit it", PROGRAM),
+    message("error loading shared library", By::Program, "a shared library that the program needs is not in its root (musl says it so)", PROGRAM),
+    message("wrong elf class", By::Program, "a shared library is for another architecture than the program", PROGRAM),
+    message("version `glibc", By::Program, "the program was built on a newer distribution than this one", "build it here, take a static or musl build, or a newer image"),
+    message("error while loading ", By::Emulator, "its emulator cannot open the program: it may not read it (its entry lacks flag O), or takes another \
+        word for its path (its entry lacks flag P, or several emulators are mixed)", NEWER),
+    message("incomplete read of file header", By::Emulator, "the program, or its dynamic loader, is cut short", "fetch it again"),
+    message("could not open '", By::Emulator, "the emulator works; the program's dynamic loader is not in its root: root and program are of different \
+        architectures, or of different C libraries (glibc and musl)", PROGRAM),
+    message("uncaught target signal 4", By::Emulator, "the program used an instruction that the emulated CPU lacks, or that its emulator gets wrong",
+        "unset QEMU_CPU; else try QEMU_CPU=max, or a newer emulator: binfmtctl --install all --replace"),
+    message("uncaught target signal 11", By::Emulator, "the program crashed; QEMU 7.0 to 10.1 cause that in ldconfig and libc-bin of newer distributions", NEWER),
+    message("uncaught target signal 6", By::Emulator, "the program gave up (abort)", "what it says before this line tells why"),
+    message("uncaught target signal", By::Emulator, "the program was killed by a signal", "what it says before this line tells why"),
+    message("qemu internal sig", By::Emulator, "its emulator crashed itself", NEWER),
+    message("rosetta error", By::Emulator, "Apple's Rosetta does not find what the program needs, mostly its dynamic loader", PROGRAM),
+    message("lfstack.push invalid packing", By::Program, "Go's runtime got addresses above 47 bits from its emulator", "export QEMU_GUEST_BASE=0x800000000000, or build with Go 1.26 or newer"),
+    message("failed to create new os thread", By::Program, "an old QEMU does not know how Go starts threads", NEWER),
+    message("kernel too old", By::Program, "its C library wants a newer kernel than it is shown", "unset QEMU_UNAME; else take an older image, or a newer kernel"),
+    message("does not support x86-64-v", By::Program, "it was built for newer CPUs than this one, or than its emulator offers", "take an image of a \
+        distribution for older CPUs; for emulated programs: unset QEMU_CPU, or binfmtctl --install amd64 --replace"),
+    message("cpu isa level is lower", By::Program, "a library was built for newer CPUs than this one, or than its emulator offers", "take an image of a \
+        distribution for older CPUs; for emulated programs: unset QEMU_CPU, or binfmtctl --install amd64 --replace"),
+    message("ptrace: function not implemented", By::Program, "emulated programs cannot trace others: gdb, strace, leak checkers", "run them natively, \
+        or without that: ASAN_OPTIONS=detect_leaks=0"),
+    message("effective uid is not 0", By::Program, "a setuid program did not get its owner's rights: its entry lacks flag C, its file system is nosuid, or \
+        no_new_privs is set", "`binfmtctl doctor $(command -v sudo)` tells which"),
+    message("requested image's platform", By::Tool, "the image is for another platform than this machine, so it runs emulated, or not at all", "name the platform \
+        that you want: --platform"),
+    message("no matching manifest", By::Tool, "the image has no build for that platform", "look at its platforms, and name one of them: --platform"),
+    message("does not match the specified platform", By::Tool, "the image that is here is for another platform than the one asked for", "pull it again with --platform"),
+    message("elf: not found", By::Starter, EXEC_AS_SCRIPT, NO_HANDLER),
+    message("word unexpected", By::Starter, EXEC_AS_SCRIPT, NO_HANDLER),
+    message("\"(\" unexpected", By::Starter, EXEC_AS_SCRIPT, NO_HANDLER),
+    message("\")\" unexpected", By::Starter, EXEC_AS_SCRIPT, NO_HANDLER),
+    message("exec format error", By::Starter, "nothing here runs that file: it is for an architecture without an emulator here, or it is no program at all", NO_HANDLER),
+    message("errno 8", By::Starter, "nothing here runs that file: it is for an architecture without an emulator here, or it is no program at all", NO_HANDLER),
+    message("cannot execute binary file", By::Starter, "nothing here runs that file: it is for an architecture without an emulator here, or it is no program at all", NO_HANDLER),
+    message("required file not found", By::Starter, NOT_THERE, PROGRAM),
+    message("inside /proc", By::Tool, "engines do not mount anything inside /proc", "mount it elsewhere: -v /proc/sys/fs/binfmt_misc:/binfmt_misc, with --mount /binfmt_misc"),
+    message("no such device", By::Tool, "the kernel has no binfmt_misc, or its module is not loaded", "modprobe binfmt_misc, on the host"),
+    message("write error: file exists", By::Tool, "an entry of that name is registered already", "binfmtctl --install all --replace"),
+    message("file exists", By::Tool, "an entry of that name is registered already", "binfmtctl --install all --replace"),
+    message("write error: invalid argument", By::Tool, "the kernel does not take that registration: flag F needs Linux 4.8, or it is malformed", "`binfmtctl --install` writes it as the kernel wants it"),
+    message("invalid argument", By::Tool, "the kernel does not take that: in a registration, flag F needs Linux 4.8", "`binfmtctl doctor` looks at the kernel"),
+    message("too many levels of symbolic links", By::Starter, "interpreters lead to interpreters: scripts of scripts, an entry for this machine's own programs, an emulator \
+        that is itself emulated; or links that lead to themselves", PROGRAM),
+    message("read-only file system", By::Tool, "binfmt_misc is mounted read-only here, as in containers without --privileged", "`binfmtctl doctor` tells how to write to it"),
+    message("operation not permitted", By::Tool, "mounting or registering needs root, in a container --privileged", "`binfmtctl doctor` tells what is missing"),
+    message("text file busy", By::Tool, "the file is being written, or an entry holds it as its emulator (flag F)", "write a new file and rename it"),
+    message("no such file or directory", By::Starter, NOT_THERE, PROGRAM),
+    message("not found", By::Starter, NOT_THERE, PROGRAM),
+    message("permission denied", By::Starter, "the file, or what runs it, may not be executed: its mode, a file system mounted noexec, a security module; an emulator may not read it (no flag O)", PROGRAM),
+    message("illegal instruction", By::Program, "it used an instruction that its CPU lacks", "natively: take a build for older CPUs; emulated: unset QEMU_CPU, or try QEMU_CPU=max"),
+    message("segmentation fault", By::Program, "the program, or its emulator, crashed", "`binfmtctl doctor --run PROGRAM` tells the two apart"),
+    message("bus error", By::Program, "the program's file is cut short, or memory it was promised is not there", PROGRAM),
+];
+
+const NO_HANDLER: &str = "`binfmtctl doctor PROGRAM` tells which, --root DIR for a program of another root, --image FILE for one of an image (docker save)";
+const EXEC_AS_SCRIPT: &str =
+    "the kernel did not know the program, and a shell read it as a script of its own";
+const NOT_THERE: &str = "for a file that is there: its dynamic loader, a script's interpreter, or the emulator of an entry without flag F is not in its root";
+
+/// What an emulator, or a program's loader, says.
+pub(super) fn of_emulator(line: &str) -> Option<&'static Message> {
+    find(line).filter(|message| matches!(message.by, By::Emulator | By::Program))
+}
+
+fn find(text: &str) -> Option<&'static Message> {
+    let text = text.to_lowercase();
+    MESSAGES.iter().find(|message| text.contains(message.says))
+}
+
+/// Whether a text is a message that can be explained.
+pub(super) fn is_known(text: &str) -> bool {
+    find(text).is_some()
+}
+
+/// Explains a message; `None` if it is none that is known.
+pub(super) fn explain(text: &str, state: &State) -> Option<Finding> {
+    let message = find(text)?;
+    let platforms = supported(state).join(", ");
+    let mut words = message.advice.to_owned();
+    if message.advice == NO_HANDLER {
+        words.push_str(&format!("; here run: {platforms}"));
+    }
+    Some(Finding {
+        id: ID,
+        level: Level::Unknown,
+        what: format!("it means: {}", message.means),
+        effect: String::new(),
+        way: if words.is_empty() { Way::default() } else { advice(words) },
+    })
+}
+
+/// Of findings that explain a message.
+pub(super) const ID: &str = "message";
