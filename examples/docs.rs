@@ -3,8 +3,7 @@
 use std::io::{Error, Result};
 use std::path::PathBuf;
 
-use binfmtctl::cli::Cli;
-use clap::CommandFactory;
+use binfmtctl::cli::definition;
 use clap_complete::{Shell, generate_to};
 
 fn main() -> Result<()> {
@@ -13,9 +12,9 @@ fn main() -> Result<()> {
     let (man, completions) = (dir.join("man"), dir.join("completions"));
     #[expect(clippy::disallowed_methods, reason = "writes the files it is told to write")]
     [&man, &completions].into_iter().try_for_each(std::fs::create_dir_all)?;
-    clap_mangen::generate_to(Cli::command(), &man)?;
+    clap_mangen::generate_to(definition(), &man)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        generate_to(shell, &mut Cli::command(), "binfmtctl", &completions)?;
+        generate_to(shell, &mut definition(), "binfmtctl", &completions)?;
     }
     Ok(())
 }

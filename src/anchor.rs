@@ -23,12 +23,11 @@
     reason = "builds directories in file systems it has just mounted"
 )]
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::thread;
 
 use nix::errno::Errno;
@@ -41,6 +40,7 @@ use crate::emulator::{Emulator, Emulators};
 use crate::entry::Registration;
 use crate::error::{Error, Op};
 use crate::namespace;
+use crate::plan::Job;
 use crate::root::Root;
 
 /// Where a tree has its instance.
@@ -57,77 +57,67 @@ pub enum Kept {
     Loose,
 }
 
-/// Emulators that were unpacked and can be registered.
+/// An emulator that was unpacked, with the entry that is to be made for it.
 #[derive(Debug)]
-pub struct Store<'a> {
-    files: Vec<Unpacked>,
-    emulators: Vec<&'a Emulator>,
-    /// A directory through which the instance can be reached.
-    instance: PathBuf,
+pub struct Unpacked<'a> {
+    /// What is to be registered.
+    pub job: Job<'a>,
+    file: Result<Held, Error>,
 }
 
+/// Where an unpacked emulator is.
 #[derive(Debug)]
-enum Unpacked {
+enum Held {
     /// In the tree mounted at this directory.
     Tree(PathBuf),
     /// In a file without a name.
     Memory(File),
-    /// Not at all.
-    Failed(Error),
 }
 
-impl Store<'_> {
-    /// Registers the emulator that was wanted at position `index`.
+impl Unpacked<'_> {
+    /// Registers it, as its job says or under another name.
+    ///
+    /// `instance` is a directory through which this thread reaches the instance.
     ///
     /// # Errors
     /// What went wrong when it was unpacked, or the kernel's answer.
-    pub fn register(&self, index: usize, registration: &Registration) -> Result<(), Error> {
-        match &self.files[index] {
-            Unpacked::Failed(error) => Err(error.clone()),
-            Unpacked::Tree(tree) => thread::scope(|scope| {
-                // In a thread with a root of its own, where the emulator is at the path to be shown.
-                let enter = || {
-                    unshare(CloneFlags::CLONE_FS)
-                        .and_then(|()| chroot(tree))
-                        .and_then(|()| chdir("/"))
-                        .map_err(|errno| Error::system(Op::Anchor, tree, errno))?;
-                    write_registration(&Path::new("/").join(INSTANCE), registration)
-                };
-                scope
-                    .spawn(enter)
-                    .join()
-                    .unwrap_or_else(|_| Err(Error::system(Op::Anchor, tree, Errno::EIO)))
+    pub fn register(&self, registration: &Registration, instance: &Path) -> Result<(), Error> {
+        match &self.file {
+            Err(error) => Err(error.clone()),
+            // In a thread with a root of its own, where the emulator is at the path to be shown.
+            Ok(Held::Tree(tree)) => in_thread(|| {
+                unshare(CloneFlags::CLONE_FS)
+                    .and_then(|()| chroot(tree))
+                    .and_then(|()| chdir("/"))
+                    .map_err(|errno| Error::system(Op::Anchor, tree, errno))?;
+                write_registration(&Path::new("/").join(INSTANCE), registration)
             }),
-            Unpacked::Memory(file) => self.register_memory(index, file, registration),
+            Ok(Held::Memory(file)) => {
+                register_memory(file, &self.job.emulator.shown_as, registration, instance)
+            }
         }
     }
+}
 
-    /// Registers a file without a name by way of its link in /proc.
-    ///
-    /// Entries and guest programs show the path that was registered. So that this is the usual
-    /// one, it exists for a moment as a link, if the root can be written and nothing is there.
-    fn register_memory(
-        &self,
-        index: usize,
-        file: &File,
-        registration: &Registration,
-    ) -> Result<(), Error> {
-        let open_file = Root::fd_path(file.as_raw_fd());
-        let shown_as = &self.emulators[index].shown_as;
-        let linked = shown_as.parent().is_some_and(|dir| fs::create_dir_all(dir).is_ok())
-            && symlink(&open_file, shown_as).is_ok();
-        if !linked {
-            return write_registration(&self.instance, &registration.with_interpreter(open_file));
-        }
-        let result = write_registration(&self.instance, registration);
-        let _ = fs::remove_file(shown_as);
-        result
+/// Registers a file without a name by way of its link in /proc.
+///
+/// Entries and guest programs show the path that was registered. So that this is the usual
+/// one, it exists for a moment as a link, if the root can be written and nothing is there.
+fn register_memory(
+    file: &File,
+    shown_as: &Path,
+    registration: &Registration,
+    instance: &Path,
+) -> Result<(), Error> {
+    let open_file = Root::fd_path(file.as_raw_fd());
+    let linked = shown_as.parent().is_some_and(|dir| fs::create_dir_all(dir).is_ok())
+        && symlink(&open_file, shown_as).is_ok();
+    if !linked {
+        return write_registration(instance, &registration.with_interpreter(open_file));
     }
-
-    /// The directory through which this thread reaches the instance.
-    pub fn instance(&self) -> &Path {
-        &self.instance
-    }
+    let result = write_registration(instance, registration);
+    let _ = fs::remove_file(shown_as);
+    result
 }
 
 /// One write to an instance's `register`, which must exist.
@@ -149,61 +139,51 @@ pub fn write_registration(instance: &Path, registration: &Registration) -> Resul
     }
 }
 
-/// Unpacks `wanted` into trees, lets `work` register them, and if it is to `anchor`, cuts them loose.
+/// Unpacks the emulators of `jobs` into trees, lets `work` register them, and if it is to `anchor`,
+/// cuts the trees loose.
 ///
-/// Trees that are not cut loose fall apart with this process: each entry keeps its emulator, and
-/// none the instance. `work` runs in a thread with mounts of its own; processes it starts see them too.
+/// If they are not cut loose, they are unmounted when this process ends: each entry keeps its
+/// emulator, but no entry keeps the instance. `work` runs in a thread with mounts of its own;
+/// processes it starts see them too.
 ///
 /// # Errors
-/// Where trees cannot be built at all, mostly for want of CAP_SYS_ADMIN; `work` has not run then.
-pub fn with_trees<T: Send>(
+/// Where trees cannot be built at all, mostly for want of CAP_SYS_ADMIN or CAP_SYS_CHROOT; `work`
+/// has not run then.
+pub fn with_trees<'a, T: Send>(
     root: &Root,
     emulators: &Emulators,
-    wanted: &[&Emulator],
+    jobs: Vec<Job<'a>>,
     anchor: bool,
-    work: impl FnOnce(&Store<'_>) -> T + Send,
+    work: impl FnOnce(Vec<Unpacked<'a>>) -> T + Send,
 ) -> Result<(T, Kept), Error> {
     let scratch = root.scratch()?;
     let instance = root.path(root.mount_point());
-    let trees: Vec<_> = (0..wanted.len()).map(|i| scratch.join(i.to_string())).collect();
-    // Two threads, each with a mount namespace of its own: in the outer one the trees' mount points
-    // are plain directories, which it may therefore delete while the inner one still has them.
+    let failed = |errno: Errno| Error::system(Op::Anchor, &scratch, errno);
     in_thread(|| {
-        namespace::isolate_mounts().map_err(|errno| Error::system(Op::Anchor, &scratch, errno))?;
+        namespace::isolate_mounts().map_err(failed)?;
         mount_tmpfs(&scratch)?;
-        for tree in &trees {
-            fs::create_dir(tree).map_err(|error| Error::system(Op::Anchor, tree, error))?;
-        }
-        let (built, building) = mpsc::channel::<()>();
-        let (cut, cutting) = mpsc::channel::<()>();
-        let (scratch, instance, trees) = (&scratch, &instance, &trees);
-        thread::scope(|scope| {
-            // It owns `built`, so that the outer thread stops waiting whichever way it ends.
-            let inner = scope.spawn(move || {
-                namespace::isolate_mounts()
-                    .map_err(|errno| Error::system(Op::Anchor, scratch, errno))?;
-                let store = build(instance, emulators, wanted, trees)?;
-                let result = work(&store);
-                release(instance);
-                let _ = built.send(());
-                let _ = cutting.recv();
-                Ok(result)
-            });
-            let mut kept = Kept::Loose;
-            if building.recv().is_ok() && anchor {
-                release(instance);
-                // Not `all`: one that fails is no reason to leave the others.
-                let failed = trees.iter().filter(|tree| fs::remove_dir(tree).is_err()).count();
-                if failed == 0 {
-                    kept = Kept::Anchored;
-                }
-            }
-            drop(cut);
-            let result = inner
-                .join()
-                .unwrap_or_else(|_| Err(Error::system(Op::Anchor, scratch, Errno::EIO)));
-            result.map(|result| (result, kept))
-        })
+        let trees: Vec<_> = (0..jobs.len()).map(|i| scratch.join(i.to_string())).collect();
+        trees.iter().try_for_each(|tree| make_dir(tree))?;
+        // Two mount namespaces: in the outer one the trees' mount points are plain directories, which
+        // can therefore be deleted there while the inner one, held open, still has the mounts.
+        let open = || {
+            namespace::current_mounts(root)
+                .map_err(|error| Error::system(Op::Anchor, &scratch, error))
+        };
+        let outer = open()?;
+        let own_root = File::open("/").map_err(|error| Error::system(Op::Anchor, "/", error))?;
+        namespace::isolate_mounts().map_err(failed)?;
+        let inner = open()?;
+        let unpacked = build(&instance, emulators, jobs, &trees)?;
+        let result = work(unpacked);
+        release(&instance);
+        let cut = anchor && namespace::enter_mounts(&outer, &own_root).is_ok() && {
+            release(&instance);
+            // Not `all`: one that fails is no reason to leave the others.
+            trees.iter().filter(|tree| fs::remove_dir(tree).is_err()).count() == 0
+        };
+        drop(inner);
+        Ok((result, if cut { Kept::Anchored } else { Kept::Loose }))
     })
 }
 
@@ -219,6 +199,13 @@ fn release(instance: &Path) {
     while umount2(instance, MntFlags::MNT_DETACH).is_ok() {}
 }
 
+/// Makes a directory that everybody can enter, whatever the umask.
+fn make_dir(at: &Path) -> Result<(), Error> {
+    let failed = |error| Error::system(Op::Anchor, at, error);
+    DirBuilder::new().recursive(true).mode(0o755).create(at).map_err(failed)?;
+    fs::set_permissions(at, Permissions::from_mode(0o755)).map_err(failed)
+}
+
 fn mount_tmpfs(at: &Path) -> Result<(), Error> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     // An emulator is registered for its content, and setuid programs run by their own credentials:
@@ -231,35 +218,47 @@ fn mount_tmpfs(at: &Path) -> Result<(), Error> {
 fn build<'a>(
     instance: &Path,
     emulators: &Emulators,
-    wanted: &[&'a Emulator],
+    jobs: Vec<Job<'a>>,
     trees: &[PathBuf],
-) -> Result<Store<'a>, Error> {
+) -> Result<Vec<Unpacked<'a>>, Error> {
     let label = own_label();
     let mut writers = Vec::new();
-    for (emulator, tree) in wanted.iter().zip(trees) {
+    for (job, tree) in jobs.iter().zip(trees) {
         let failed = |error| Error::system(Op::Anchor, tree, error);
         mount_tmpfs(tree)?;
         let held = tree.join(INSTANCE);
-        fs::create_dir(&held).map_err(failed)?;
+        make_dir(&held)?;
         mount(Some(instance), &held, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .map_err(|errno| Error::system(Op::Anchor, &held, errno))?;
-        let file = inside(tree, &emulator.shown_as);
-        fs::create_dir_all(file.parent().unwrap_or(tree)).map_err(failed)?;
+        let file = inside(tree, &job.emulator.shown_as);
+        let dirs: Vec<_> = file.ancestors().skip(1).take_while(|dir| dir != tree).collect();
+        dirs.into_iter().rev().try_for_each(make_dir)?;
         let writer =
             File::options().write(true).create_new(true).mode(0o755).open(&file).map_err(failed)?;
-        writers.push((*emulator, writer));
+        writer.set_permissions(Permissions::from_mode(0o755)).map_err(failed)?;
+        writers.push((job.emulator, writer));
     }
-    let files = emulators.unpack(writers).into_iter().zip(wanted.iter().zip(trees));
-    let files = files.map(|(unpacked, (emulator, tree))| {
+    if let Some(tree) = trees.first() {
+        may_chroot(tree)?;
+    }
+    let unpacked = emulators.unpack(writers).into_iter().zip(trees);
+    let held = unpacked.zip(jobs).map(|((result, tree), job)| {
         if let Some(label) = &label {
-            let _ = setxattr(inside(tree, &emulator.shown_as), SELINUX, label, XattrFlags::empty());
+            let file = inside(tree, &job.emulator.shown_as);
+            let _ = setxattr(file, SELINUX, label, XattrFlags::empty());
         }
-        match unpacked {
-            Ok(()) => Unpacked::Tree(tree.clone()),
-            Err(error) => Unpacked::Failed(error),
-        }
+        Unpacked { job, file: result.map(|()| Held::Tree(tree.clone())) }
     });
-    Ok(Store { files: files.collect(), emulators: wanted.to_vec(), instance: instance.into() })
+    Ok(held.collect())
+}
+
+/// Tries, before any emulator is unpacked, what every registration from a tree needs.
+fn may_chroot(tree: &Path) -> Result<(), Error> {
+    in_thread(|| {
+        unshare(CloneFlags::CLONE_FS)
+            .and_then(|()| chroot(tree))
+            .map_err(|errno| Error::system(Op::Anchor, tree, errno))
+    })
 }
 
 fn inside(tree: &Path, absolute: &Path) -> PathBuf {
@@ -277,35 +276,39 @@ fn own_label() -> Option<Vec<u8>> {
     Some(label)
 }
 
-/// Unpacks `wanted` into memory files and lets `work` register them: needs no right to mount.
+/// Unpacks the emulators of `jobs` into memory files: needs no right to mount.
 ///
 /// Memory files, not files of the container's root: they work with a read-only root, need no disk,
 /// and leave the container's layers free to be deleted (ZFS and device mapper refuse that while an
 /// entry holds a file of theirs).
-pub fn with_memory<T>(
-    root: &Root,
+///
+/// # Errors
+/// Where the kernel gives none.
+pub fn in_memory<'a>(
     emulators: &Emulators,
-    wanted: &[&Emulator],
-    work: impl FnOnce(&Store<'_>) -> T,
-) -> Result<(T, Kept), Error> {
-    let mut files = Vec::new();
-    let mut writers = Vec::new();
-    for emulator in wanted {
-        let failed = |error: std::io::Error| Error::system(Op::Anchor, &emulator.shown_as, error);
-        let writer = memfd_create(emulator.name.as_str(), MemfdFlags::CLOEXEC)
-            .map_err(|errno| failed(errno.into()))?;
-        let writer = File::from(writer);
-        writer.set_permissions(fs::Permissions::from_mode(0o755)).map_err(failed)?;
+    jobs: Vec<Job<'a>>,
+) -> Result<Vec<Unpacked<'a>>, Error> {
+    let (mut files, mut writers) = (Vec::new(), Vec::new());
+    for Job { emulator, .. } in &jobs {
+        let failed = |error: std::io::Error| Error::system(Op::Memory, &emulator.shown_as, error);
+        let writer = memory_file(emulator).map_err(|errno| failed(errno.into()))?;
+        writer.set_permissions(Permissions::from_mode(0o755)).map_err(failed)?;
         // The kernel executes no file that is open for writing: keep a second, read-only opening.
         files.push(File::open(Root::fd_path(writer.as_raw_fd())).map_err(failed)?);
         writers.push((*emulator, writer));
     }
-    let unpacked = emulators.unpack(writers).into_iter().zip(files);
-    let files = unpacked.map(|(unpacked, file)| match unpacked {
-        Ok(()) => Unpacked::Memory(file),
-        Err(error) => Unpacked::Failed(error),
-    });
-    let instance = root.path(root.mount_point());
-    let store = Store { files: files.collect(), emulators: wanted.to_vec(), instance };
-    Ok((work(&store), Kept::Loose))
+    let unpacked = emulators.unpack(writers).into_iter().zip(files).zip(jobs);
+    Ok(unpacked
+        .map(|((result, file), job)| Unpacked { job, file: result.map(|()| Held::Memory(file)) })
+        .collect())
+}
+
+/// A memory file that may be executed: Linux 6.3 wants that said, where vm.memfd_noexec is 1.
+fn memory_file(emulator: &Emulator) -> rustix::io::Result<File> {
+    let name = emulator.name.as_str();
+    match memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::EXEC) {
+        Err(rustix::io::Errno::INVAL) => memfd_create(name, MemfdFlags::CLOEXEC),
+        other => other,
+    }
+    .map(File::from)
 }

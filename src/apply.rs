@@ -1,34 +1,96 @@
 //! Carries a plan out; holds no policy. Every item is tried, whatever became of the others.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "writes to the kernel's own files, which are never created"
+)]
+
+use std::ffi::OsStr;
+use std::fmt;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use rustix::fs::{FlockOperation, flock};
 
-use crate::anchor::{self, Kept, Store};
+use crate::anchor::{self, Kept, Unpacked};
 use crate::arch::{Arch, HOST};
 use crate::emulator::Emulators;
 use crate::entry::{EntryName, Registration};
 use crate::error::{Error, Op};
-use crate::namespace::{mount_binfmt, trigger_automount};
-use crate::plan::{Action, Step};
+use crate::namespace::{self, mount_binfmt, trigger_automount};
+use crate::plan::{Action, Job, Plan, Step};
 use crate::probe::probe;
 use crate::root::Root;
-use crate::state::Probes;
-use crate::state::{Instance, Mount, State, UserNamespace};
+use crate::state::{Identity, Instance, Mount, State, UserNamespace};
 
-/// What became of one step.
+/// What became of one item.
 #[derive(Debug)]
 pub struct StepResult {
     /// The name for the log.
     pub subject: String,
-    /// What was done, in a few words, or why it was not.
-    pub result: Result<String, Error>,
-    /// The architecture, of an install.
+    /// The architecture of an entry that was made.
     pub arch: Option<&'static Arch>,
+    /// What was done.
+    pub outcome: Outcome,
+}
+
+/// What was done about one item.
+#[derive(Debug)]
+pub enum Outcome {
+    /// An entry was made; its emulator, once that has run a program.
+    Registered(Option<Identity>),
+    /// An entry was put in another's place.
+    Replaced(Option<Identity>),
+    /// An entry or a file was removed.
+    Removed,
+    /// Something was written to disk; where.
+    Written(String),
+    /// Nothing, and all is well; the reason.
+    Unchanged(String),
+    /// Nothing, as nothing was there, which is no fault.
+    NotFound,
+    /// It could not be done.
+    Failed(Error),
+}
+
+impl fmt::Display for StepResult {
+    /// The line of the log, after its verb.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.subject)?;
+        let of = |emulator: &Option<Identity>| {
+            emulator.as_ref().map_or(String::new(), |emulator| format!(", {emulator}"))
+        };
+        match &self.outcome {
+            Outcome::Registered(emulator) => write!(f, "OK (registered{})", of(emulator)),
+            Outcome::Replaced(emulator) => write!(f, "OK (replaced{})", of(emulator)),
+            Outcome::Removed => f.write_str("OK"),
+            Outcome::Written(what) | Outcome::Unchanged(what) => write!(f, "OK ({what})"),
+            Outcome::NotFound => f.write_str("not found"),
+            Outcome::Failed(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl StepResult {
     /// Whether an entry was made for it.
-    pub registered: bool,
+    pub fn registered(&self) -> bool {
+        matches!(self.outcome, Outcome::Registered(_) | Outcome::Replaced(_))
+    }
+
+    /// Whether another run did what was to be done: it had the entry, or the mount, a moment before.
+    pub fn lost_a_race(&self) -> bool {
+        matches!(
+            &self.outcome,
+            Outcome::Failed(Error::System {
+                op: Op::Register,
+                errno: Errno::EEXIST | Errno::ENOENT,
+                ..
+            })
+        )
+    }
 }
 
 /// Makes sure that the instance can be reached at the mount point.
@@ -52,27 +114,48 @@ pub fn mount(root: &Root, state: &State) -> Result<bool, Error> {
     mount_binfmt(&at).map(|()| true)
 }
 
-/// Removes what an uninstall planned to remove.
-pub fn uninstall(root: &Root, steps: Vec<Step>) -> Vec<StepResult> {
-    let remove = |step: Step| {
-        let result = match &step.action {
-            Action::Remove(name) => {
-                remove_entry(&root.path(root.mount_point()), name).map(|()| String::new())
-            }
-            Action::NotFound { benign: true } => Ok("not found".to_owned()),
-            _ => Err(Error::Failed("not found".to_owned())),
-        };
-        StepResult { subject: step.subject, result, arch: None, registered: false }
-    };
-    steps.into_iter().map(remove).collect()
+/// How long to wait for another run's changes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Keeps other runs from changing the entries while it lives.
+///
+/// It is a lock on the instance's own file `register`: the one thing that containers and their host
+/// share, and that only root can open. So nobody else can hold it up.
+#[derive(Debug)]
+pub struct Lock {
+    _register: File,
+    /// Whether another run had it first.
+    pub waited: bool,
 }
 
-/// Removes one entry. That it is gone already is no error.
+impl Lock {
+    /// Takes the lock; `None` where it cannot be had, and one goes on without. `waiting` is called
+    /// when another run has it.
+    pub fn take(root: &Root, waiting: impl FnOnce()) -> Option<Self> {
+        let register = root.path(root.mount_point()).join("register");
+        let register = File::options().write(true).open(register).ok()?;
+        let locked = || flock(&register, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if locked() {
+            return Some(Self { _register: register, waited: false });
+        }
+        waiting();
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+            if locked() {
+                return Some(Self { _register: register, waited: true });
+            }
+        }
+        None
+    }
+}
+
+/// Removes one entry, by its file's name. That it is gone already is no error.
 ///
 /// # Errors
 /// The kernel's answer.
-pub fn remove_entry(instance: &Path, name: &EntryName) -> Result<(), Error> {
-    let path = instance.join(name.as_str());
+pub fn remove_entry(instance: &Path, file: &OsStr) -> Result<(), Error> {
+    let path = instance.join(file);
     match File::options().write(true).open(&path).and_then(|mut entry| entry.write_all(b"-1")) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::system(Op::Remove, &path, error))
@@ -81,172 +164,214 @@ pub fn remove_entry(instance: &Path, name: &EntryName) -> Result<(), Error> {
     }
 }
 
-/// Registers what an install planned to register, and proves it.
+/// Carries out a plan that removes entries, through a mount of their instance.
+pub fn uninstall(instance: &Path, plan: &Plan<'_>) -> Vec<StepResult> {
+    let remove = |action: &Action<'_>| match action {
+        Action::Remove(file) => match remove_entry(instance, file) {
+            Ok(()) if instance.join(file).exists() => Outcome::Failed(Error::StillThere),
+            Ok(()) => Outcome::Removed,
+            Err(error) => Outcome::Failed(error),
+        },
+        Action::NotFound { benign: true } => Outcome::NotFound,
+        _ => Outcome::Failed(Error::NotFound),
+    };
+    let result = |step: &Step<'_>| StepResult {
+        subject: step.subject.clone(),
+        arch: None,
+        outcome: remove(&step.action),
+    };
+    plan.steps.iter().map(result).collect()
+}
+
+/// Carries out a plan that makes entries. What is new is still to be proved; what replaces another
+/// entry has been, while the other was still there.
 ///
 /// `note` takes what the user should know of how it was done.
 pub fn install(
     root: &Root,
-    steps: Vec<Step>,
+    plan: Plan<'_>,
     emulators: &Emulators,
     state: &State,
     note: &mut dyn FnMut(&str),
 ) -> Vec<StepResult> {
-    let mut jobs = Vec::new();
-    for step in &steps {
-        if let Action::Register(arch, registration) | Action::Replace(arch, registration) =
-            &step.action
-            && let Some(emulator) = emulators.get(arch)
-        {
-            let replace = matches!(step.action, Action::Replace(..));
-            jobs.push((Job { arch, registration, replace }, emulator));
-        }
-    }
-    let (jobs, wanted): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
-    let mut done = register_all(root, &jobs, emulators, &wanted, state, note).into_iter();
-
-    let finish = |step: Step| {
-        let mut registered = false;
-        let result = match step.action {
-            Action::Keep(why) => Ok(why),
-            Action::Refuse(error) => Err(error),
-            Action::Register(..) | Action::Replace(..) => {
-                let result =
-                    done.next().unwrap_or(Err(Error::Failed("it was not tried".to_owned())));
-                registered = result.is_ok();
-                result
+    let jobs: Vec<_> = plan.jobs().cloned().collect();
+    let mut done = register_all(root, jobs, emulators, state, note);
+    let mut finish = |step: Step<'_>| {
+        let mut arch = None;
+        let outcome = match step.action {
+            Action::Keep(why) => Outcome::Unchanged(why),
+            Action::Refuse(error) => Outcome::Failed(error),
+            Action::Register(job) => {
+                arch = Some(job.arch);
+                let mine = done.iter().position(|(other, _)| *other == job.arch);
+                mine.map_or(Outcome::Failed(Error::NotTried), |mine| done.swap_remove(mine).1)
             }
-            Action::Remove(_) | Action::NotFound { .. } => Ok(String::new()),
+            _ => Outcome::Failed(Error::NotTried),
         };
-        StepResult { subject: step.subject, result, arch: step.arch, registered }
+        StepResult { subject: step.subject, arch, outcome }
     };
-    steps.into_iter().map(finish).collect()
+    plan.steps.into_iter().map(&mut finish).collect()
 }
 
-/// One registration to make.
-struct Job<'a> {
-    arch: &'static Arch,
-    registration: &'a Registration,
-    /// Whether an entry has the name, which is to go once the new one works.
-    replace: bool,
-}
-
-impl Job<'_> {
-    /// What is registered first: under a name of its own where the right one is taken.
-    ///
-    /// The newest entry wins, so it can be tried while the old one is still there.
-    fn first(&self) -> Result<Registration, Error> {
-        if !self.replace {
-            return Ok(self.registration.clone());
-        }
-        let name = EntryName::new(&format!("{}.new", self.registration.name()))?;
-        Ok(self.registration.named(name))
-    }
-}
+/// What became of each architecture's registration.
+type Done = Vec<(&'static Arch, Outcome)>;
 
 fn register_all(
     root: &Root,
-    jobs: &[Job<'_>],
+    jobs: Vec<Job<'_>>,
     emulators: &Emulators,
-    wanted: &[&crate::emulator::Emulator],
     state: &State,
     note: &mut dyn FnMut(&str),
-) -> Vec<Result<String, Error>> {
+) -> Done {
     if jobs.is_empty() {
         return Vec::new();
     }
-    let own_header = HOST.probe();
-    let work = |store: &Store<'_>| register_and_prove(root, jobs, store, &own_header);
-    let trees = if state.sys_admin == Ok(true) {
-        anchor::with_trees(root, emulators, wanted, state.anchors(), work)
-    } else {
-        Err(Error::system(Op::Anchor, "a private mount namespace", Errno::EPERM))
-    };
-    let stored = match trees {
-        Err(error) => {
-            if state.sys_admin == Ok(true) {
+    let instance = root.path(root.mount_point());
+    let work = |unpacked: Vec<Unpacked<'_>>| register_unpacked(root, &unpacked, &instance);
+    if state.sys_admin == Ok(true) {
+        match anchor::with_trees(root, emulators, jobs.clone(), state.anchors(), work) {
+            Ok((done, kept)) => {
+                if kept == Kept::Loose && state.anchors() {
+                    note(
+                        "note: the kernel refuses to anchor the registrations; they last as long as another binfmt_misc mount",
+                    );
+                }
+                if kept == Kept::Anchored && state.user_namespace == Ok(UserNamespace::Nested) {
+                    note(
+                        "note: this is a user namespace; uninstall before it ends, or the emulators' memory stays taken until the machine restarts",
+                    );
+                }
+                return done;
+            }
+            Err(error) => {
                 note(&format!("note: no mounts of our own: {error}; using memory files"));
             }
-            anchor::with_memory(root, emulators, wanted, work)
         }
-        trees => trees,
-    };
-    match stored {
-        Ok((results, kept)) => {
-            if kept == Kept::Loose && state.anchors() && state.sys_admin == Ok(true) {
-                note(
-                    "note: the kernel refuses to anchor the registrations; they last as long as another binfmt_misc mount",
-                );
-            }
-            if kept == Kept::Anchored && state.user_namespace == Ok(UserNamespace::Nested) {
-                note(
-                    "note: this is a user namespace; uninstall before it ends, or the emulators' memory stays taken until the machine restarts",
-                );
-            }
-            results
-        }
-        // Nothing was registered, for a reason all jobs share.
+    }
+    let arches: Vec<_> = jobs.iter().map(|job| job.arch).collect();
+    match anchor::in_memory(emulators, jobs) {
+        Ok(unpacked) => work(unpacked),
+        // Nothing was registered, for a reason that all share.
         Err(error) => {
-            let shared = error.to_string();
-            let mut first = Some(error);
-            jobs.iter()
-                .map(|_| Err(first.take().unwrap_or(Error::Failed(shared.clone()))))
-                .collect()
+            arches.into_iter().map(|arch| (arch, Outcome::Failed(error.clone()))).collect()
         }
     }
 }
 
-/// Registers all jobs, probes them together, and keeps only what works.
-fn register_and_prove(
-    root: &Root,
-    jobs: &[Job<'_>],
-    store: &Store<'_>,
-    own_header: &[u8],
-) -> Vec<Result<String, Error>> {
-    let register = |(index, job): (usize, &Job<'_>)| {
+/// Registers all; of those that replace another, only what works.
+fn register_unpacked(root: &Root, all: &[Unpacked<'_>], instance: &Path) -> Done {
+    let own_header = HOST.probe();
+    let first = |unpacked: &Unpacked<'_>| -> Result<Registration, Error> {
+        let Job { registration, replaces, .. } = &unpacked.job;
         // The last line of defence: such an entry would stop every program of the machine.
-        if job.registration.takes(own_header) {
-            return Err(Error::Native(job.registration.name().to_string()));
+        if registration.takes(&own_header) {
+            return Err(Error::Native(registration.name().to_string()));
         }
-        let first = job.first()?;
-        if job.replace {
-            // Left by a replacement that was interrupted.
-            remove_entry(store.instance(), first.name())?;
+        if !replaces {
+            return Ok(registration.clone());
         }
-        store.register(index, &first)
+        // Under a name of its own. The newest entry wins, so it can be tried while the old one is there.
+        let name = EntryName::new(&format!("{}.new", registration.name()))?;
+        // Left by a replacement that was interrupted.
+        remove_entry(instance, name.as_str().as_ref())?;
+        Ok(registration.named(name))
     };
-    let registered: Vec<_> = jobs.iter().enumerate().map(register).collect();
-    let arches =
-        jobs.iter().zip(&registered).filter(|(_, result)| result.is_ok()).map(|(job, _)| job.arch);
-    let probes = probe(root, arches, None).unwrap_or_default();
-
-    let prove = |(index, (job, result)): (usize, (&Job<'_>, Result<(), Error>))| {
-        result?;
-        prove_one(index, job, store, &probes)
+    let register = |unpacked: &Unpacked<'_>| {
+        let registration = first(unpacked)?;
+        unpacked.register(&registration, instance).map(|()| registration)
     };
-    jobs.iter().zip(registered).enumerate().map(prove).collect()
+    let registered: Vec<_> = all.iter().map(|unpacked| (unpacked, register(unpacked))).collect();
+    let replacing = registered.iter().filter(|(one, result)| one.job.replaces && result.is_ok());
+    let mut probed = replacing.map(|(one, _)| one.job.arch).peekable();
+    // New ones are proved with the rest, when all is done.
+    let probes = match probed.peek() {
+        Some(_) => probe(root, probed, None),
+        None => Ok(Default::default()),
+    };
+    let outcome = |(one, result): (&Unpacked<'_>, Result<Registration, Error>)| {
+        let job = &one.job;
+        let outcome = result.and_then(|first| {
+            if !job.replaces {
+                return Ok(Outcome::Registered(None));
+            }
+            let proved = probes.as_ref().map_err(Clone::clone).and_then(|probes| {
+                let probe = probes.by_target.get(job.arch.target);
+                match probe {
+                    Some(probe) if probe.ran() => Ok(probe.emulator.clone()),
+                    Some(probe) => Err(dead_on_arrival(&first, &probe.outcome.to_string())),
+                    None => Err(dead_on_arrival(&first, "no test program could be run")),
+                }
+            });
+            let first = OsStr::new(first.name().as_str());
+            if proved.is_ok() {
+                // The new entry serves under its own name while the right name changes hands; and from
+                // then on, should that fail.
+                remove_entry(instance, job.registration.name().as_str().as_ref())?;
+                one.register(&job.registration, instance)?;
+            }
+            remove_entry(instance, first)?;
+            proved.map(Outcome::Replaced)
+        });
+        (job.arch, outcome.unwrap_or_else(Outcome::Failed))
+    };
+    registered.into_iter().map(outcome).collect()
 }
 
-fn prove_one(
-    index: usize,
-    job: &Job<'_>,
-    store: &Store<'_>,
-    probes: &Probes,
-) -> Result<String, Error> {
-    let first = job.first()?;
-    let probe = probes.get(job.arch);
-    let Some(probe) = probe.filter(|probe| probe.ran()) else {
-        let outcome = probe
-            .map_or("no test program could be run".to_owned(), |probe| probe.outcome.to_string());
-        remove_entry(store.instance(), first.name())?;
-        return Err(Error::DeadOnArrival { name: first.name().to_string(), outcome });
-    };
-    let version = probe.qemu.as_ref().map_or(String::new(), |version| format!(", QEMU {version}"));
-    if !job.replace {
-        return Ok(format!("registered{version}"));
+fn dead_on_arrival(registration: &Registration, outcome: &str) -> Error {
+    Error::DeadOnArrival { name: registration.name().to_string(), outcome: outcome.to_owned() }
+}
+
+/// Judges new entries by what ran after all was done, and takes back what does not work.
+///
+/// Returns whether any entry was taken back.
+pub fn prove(root: &Root, results: &mut [StepResult], state: &State, names: &Emulators) -> bool {
+    let mut taken_back = false;
+    for result in results {
+        let (Some(arch), Outcome::Registered(emulator)) = (result.arch, &mut result.outcome) else {
+            continue;
+        };
+        let name = names.entry_name(arch);
+        let why = match (&state.probes, state.probe(arch)) {
+            (_, Some(probe)) if probe.ran() => {
+                *emulator = probe.emulator.clone();
+                continue;
+            }
+            (Err(why), _) => why.to_string(),
+            (_, Some(probe)) => probe.outcome.to_string(),
+            (_, None) => "no test program was run".to_owned(),
+        };
+        let removed = remove_entry(&root.path(root.mount_point()), name.as_ref());
+        taken_back = true;
+        let dead = Error::DeadOnArrival { name, outcome: why };
+        result.outcome = Outcome::Failed(removed.err().unwrap_or(dead));
     }
-    // The new entry serves under its own name while the right name changes hands.
-    remove_entry(store.instance(), job.registration.name())?;
-    store.register(index, job.registration)?;
-    remove_entry(store.instance(), first.name())?;
-    Ok(format!("replaced{version}"))
+    taken_back
+}
+
+/// Lets go of the instance, mounts it afresh, and turns what is gone into failures.
+///
+/// # Errors
+/// Where that cannot be tried: somebody uses the mount. Nothing is changed then.
+pub fn prove_lasting(root: &Root, results: &mut [StepResult]) -> Result<(), Error> {
+    let at = root.path(root.mount_point());
+    let end = Instant::now() + Duration::from_secs(2);
+    // A process that looks at an entry, or another run of this program, is soon done.
+    while let Err(error) = namespace::unmount(&at) {
+        if error.errno() != Some(Errno::EBUSY) || Instant::now() >= end {
+            return Err(error);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    match mount_binfmt(&at) {
+        // Another run was faster.
+        Err(error) if error.errno() != Some(Errno::EBUSY) => return Err(error),
+        _ => {}
+    }
+    let instance = Instance::read(&at)?;
+    for result in results.iter_mut().filter(|result| result.registered()) {
+        if result.arch.is_some_and(|arch| instance.taker(&arch.probe()).is_none()) {
+            result.outcome = Outcome::Failed(Error::DidNotLast);
+        }
+    }
+    Ok(())
 }

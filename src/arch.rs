@@ -50,6 +50,8 @@ pub struct Arch {
     pub aliases: &'static [&'static str],
     /// Machine code of `exit(0)`.
     exit: &'static [u8],
+    /// Whether people build images for it; the others are told of only where there is news.
+    pub common: bool,
 }
 
 /// The required columns of a row.
@@ -61,7 +63,19 @@ const fn arch(
     exit: &'static [u8],
 ) -> Arch {
     let (abi_bit, mask_exceptions) = (None, &[] as &[_]);
-    Arch { oci, target, class, data, machine, e_flags: 0, abi_bit, mask_exceptions, aliases, exit }
+    Arch {
+        oci,
+        target,
+        class,
+        data,
+        machine,
+        e_flags: 0,
+        abi_bit,
+        mask_exceptions,
+        aliases,
+        exit,
+        common: false,
+    }
 }
 
 impl Arch {
@@ -70,6 +84,9 @@ impl Arch {
     }
     const fn abi_bit(self, bit: u32, set: bool) -> Self {
         Self { abi_bit: Some((bit, set)), ..self }
+    }
+    const fn common(self) -> Self {
+        Self { common: true, ..self }
     }
     const fn masked(self, mask_exceptions: &'static [(usize, u8)]) -> Self {
         Self { mask_exceptions, ..self }
@@ -88,26 +105,26 @@ const MIPS_MASK: &[(usize, u8)] = &[(8, 0x00)];
 #[rustfmt::skip]
 pub const ARCHES: &[Arch] = &[
     // xor edi,edi; mov eax,60; syscall
-    arch("amd64", "x86_64", (Elf64, Little, 62), &[], b"\x31\xff\xb8\x3c\0\0\0\x0f\x05").masked(X86_MASK),
+    arch("amd64", "x86_64", (Elf64, Little, 62), &["x86-64", "x64"], b"\x31\xff\xb8\x3c\0\0\0\x0f\x05").masked(X86_MASK).common(),
     // mov x0,#0; mov x8,#93; svc #0
-    arch("arm64", "aarch64", (Elf64, Little, 183), &[], b"\0\0\x80\xd2\xa8\x0b\x80\xd2\x01\0\0\xd4"),
+    arch("arm64", "aarch64", (Elf64, Little, 183), &["arm64v8"], b"\0\0\x80\xd2\xa8\x0b\x80\xd2\x01\0\0\xd4").common(),
     // li a0,0; li a7,93; ecall
-    arch("riscv64", "riscv64", (Elf64, Little, 243), &[], b"\x13\x05\0\0\x93\x08\xd0\x05\x73\0\0\0"),
+    arch("riscv64", "riscv64", (Elf64, Little, 243), &[], b"\x13\x05\0\0\x93\x08\xd0\x05\x73\0\0\0").common(),
     // li r0,1; li r3,0; sc. e_flags 2 is ELFv2: the entry point is code, not a descriptor.
-    arch("ppc64", "ppc64", (Elf64, Big, 21), &["powerpc64"], b"\x38\0\0\x01\x38\x60\0\0\x44\0\0\x02").e_flags(2),
+    arch("ppc64", "ppc64", (Elf64, Big, 21), &["powerpc64"], b"\x38\0\0\x01\x38\x60\0\0\x44\0\0\x02").e_flags(2).common(),
     // The mask leaves the high byte of e_machine open, as every installer of the field does.
-    arch("ppc64le", "ppc64le", (Elf64, Little, 21), &["ppc64el", "powerpc64le"], b"\x01\0\0\x38\0\0\x60\x38\x02\0\0\x44").e_flags(2).masked(&[(19, 0x00)]),
+    arch("ppc64le", "ppc64le", (Elf64, Little, 21), &["ppc64el", "powerpc64le"], b"\x01\0\0\x38\0\0\x60\x38\x02\0\0\x44").e_flags(2).masked(&[(19, 0x00)]).common(),
     // lghi %r2,0; svc 1
-    arch("s390x", "s390x", (Elf64, Big, 22), &[], b"\xa7\x29\0\0\x0a\x01"),
+    arch("s390x", "s390x", (Elf64, Big, 22), &[], b"\xa7\x29\0\0\x0a\x01").common(),
     // xor ebx,ebx; xor eax,eax; inc eax; int 0x80
-    arch("386", "i386", (Elf32, Little, 3), &["x86", "i486", "i586", "i686"], b"\x31\xdb\x31\xc0\x40\xcd\x80").masked(X86_MASK),
+    arch("386", "i386", (Elf32, Little, 3), &["x86", "i486", "i586", "i686"], b"\x31\xdb\x31\xc0\x40\xcd\x80").masked(X86_MASK).common(),
     // li v0,5058; li a0,0; syscall
-    arch("mips64le", "mips64el", (Elf64, Little, 8), &[], b"\xc2\x13\x02\x24\0\0\x04\x24\x0c\0\0\0").masked(MIPS_MASK),
-    arch("mips64", "mips64", (Elf64, Big, 8), &[], b"\x24\x02\x13\xc2\x24\x04\0\0\0\0\0\x0c").masked(MIPS_MASK),
+    arch("mips64le", "mips64el", (Elf64, Little, 8), &[], b"\xc2\x13\x02\x24\0\0\x04\x24\x0c\0\0\0").masked(MIPS_MASK).common(),
+    arch("mips64", "mips64", (Elf64, Big, 8), &[], b"\x24\x02\x13\xc2\x24\x04\0\0\0\0\0\x0c").masked(MIPS_MASK).common(),
     // li.w a0,0; li.w a7,93; syscall 0. Byte 8 holds an ABI version, byte 7 an OSABI of up to 3.
-    arch("loong64", "loongarch64", (Elf64, Little, 258), &["loongarch"], b"\x04\0\x15\0\x0b\x74\x81\x03\0\0\x2b\0").e_flags(0x43).masked(&[(7, 0xfc), (8, 0x00)]),
+    arch("loong64", "loongarch64", (Elf64, Little, 258), &["loongarch"], b"\x04\0\x15\0\x0b\x74\x81\x03\0\0\x2b\0").e_flags(0x43).masked(&[(7, 0xfc), (8, 0x00)]).common(),
     // mov r0,#0; mov r7,#1; svc #0. e_flags: EABI version 5.
-    arch("arm", "arm", (Elf32, Little, 40), &["armhf", "armel", "armv5l", "armv5tel", "armv6l", "armv7l", "armv8l", "arm32"], b"\0\0\xa0\xe3\x01\x70\xa0\xe3\0\0\0\xef").e_flags(0x0500_0000),
+    arch("arm", "arm", (Elf32, Little, 40), &["armhf", "armel", "armv5l", "armv5tel", "armv6l", "armv7l", "armv8l", "arm32", "arm32v5", "arm32v6", "arm32v7", "armv5", "armv6", "armv7", "aarch32"], b"\0\0\xa0\xe3\x01\x70\xa0\xe3\0\0\0\xef").e_flags(0x0500_0000).common(),
     // li v0,4001; li a0,0; syscall. o32 and n32 differ only in EF_MIPS_ABI2 (0x20) of e_flags.
     arch("mipsle", "mipsel", (Elf32, Little, 8), &[], b"\xa1\x0f\x02\x24\0\0\x04\x24\x0c\0\0\0").e_flags(0x1000).abi_bit(0x20, false).masked(MIPS_MASK),
     arch("mips", "mips", (Elf32, Big, 8), &[], b"\x24\x02\x0f\xa1\x24\x04\0\0\0\0\0\x0c").e_flags(0x1000).abi_bit(0x20, false).masked(MIPS_MASK),
@@ -116,7 +133,7 @@ pub const ARCHES: &[Arch] = &[
     arch("mips64p32", "mipsn32", (Elf32, Big, 8), &[], b"\x24\x02\x17\xaa\x24\x04\0\0\0\0\0\x0c").e_flags(0x20).abi_bit(0x20, true).masked(MIPS_MASK),
     arch("riscv", "riscv32", (Elf32, Little, 243), &[], b"\x13\x05\0\0\x93\x08\xd0\x05\x73\0\0\0"),
     arch("ppc", "ppc", (Elf32, Big, 20), &["powerpc"], b"\x38\0\0\x01\x38\x60\0\0\x44\0\0\x02"),
-    arch("arm64be", "aarch64_be", (Elf64, Big, 183), &[], b"\0\0\x80\xd2\xa8\x0b\x80\xd2\x01\0\0\xd4"),
+    arch("arm64be", "aarch64_be", (Elf64, Big, 183), &["aarch64be"], b"\0\0\x80\xd2\xa8\x0b\x80\xd2\x01\0\0\xd4"),
     // Instructions stay little-endian (BE8, e_flags 0x0080_0000).
     arch("armbe", "armeb", (Elf32, Big, 40), &[], b"\0\0\xa0\xe3\x01\x70\xa0\xe3\0\0\0\xef").e_flags(0x0580_0000),
     // lda v0,1(zero); lda a0,0(zero); callsys
@@ -187,6 +204,10 @@ const fn host() -> &'static Arch {
     panic!("src/arch.rs has no row for the machine that this is built for")
 }
 
+/// Which architectures a CPU may run besides its own, where its kernel lets it.
+const ALSO_NATIVE: &[(&str, &str)] =
+    &[("x86_64", "i386"), ("aarch64", "arm"), ("riscv64", "riscv32"), ("ppc64", "ppc")];
+
 /// Two rows are the same row when QEMU calls them the same.
 impl PartialEq for Arch {
     fn eq(&self, other: &Self) -> bool {
@@ -202,6 +223,11 @@ impl fmt::Display for Arch {
 }
 
 impl Arch {
+    /// Whether this machine's CPU may be able to run its programs.
+    pub fn may_be_native(&self) -> bool {
+        self == HOST || ALSO_NATIVE.contains(&(HOST.target, self.target))
+    }
+
     /// The row with this QEMU target name.
     pub fn by_target(target: &str) -> Option<&'static Arch> {
         ARCHES.iter().find(|arch| arch.target == target)
@@ -292,6 +318,26 @@ impl Arch {
     /// A complete static program of this architecture that does nothing but `exit(0)`.
     pub fn probe(&self) -> Vec<u8> {
         self.program(self.exit)
+    }
+
+    /// A program that waits until it is killed, so that it can be looked at; for architectures that
+    /// some machine runs besides its own.
+    pub fn waiting(&self) -> Option<Vec<u8>> {
+        let code: &[u8] = match self.target {
+            // mov eax,29; int 0x80
+            "i386" => b"\xb8\x1d\0\0\0\xcd\x80",
+            // mov r7,#29; svc #0
+            "arm" => b"\x1d\x70\xa0\xe3\0\0\0\xef",
+            // li a0,0; li a1,0; li a2,0; li a3,0; li a4,0; li a7,414 (ppoll); ecall
+            "riscv32" => {
+                b"\x13\x05\0\0\x93\x05\0\0\x13\x06\0\0\x93\x06\0\0\x13\x07\0\0\x93\x08\xe0\x19\x73\0\0\0"
+            }
+            // li r0,29; sc
+            "ppc" => b"\x38\0\0\x1d\x44\0\0\x02",
+            _ => return None,
+        };
+        // What a signal makes return would run on into nothing.
+        Some(self.program(&[code, self.exit].concat()))
     }
 
     /// A complete static program with `code` as its text: ELF header, one program header, code.

@@ -10,6 +10,8 @@ mod lasting;
 
 pub(crate) use lasting::NO_NEW_PRIVS;
 
+use std::path::Path;
+
 use crate::state::State;
 
 /// How bad it is.
@@ -76,6 +78,14 @@ pub(crate) fn advice(words: impl Into<String>) -> Way {
     Way { repair: None, advice: Some(words.into()) }
 }
 
+/// The command that writes `value` to an entry, or to `status`, where binfmt_misc is mounted here.
+pub(crate) fn echo(state: &State, value: &str, file: impl AsRef<Path>) -> Way {
+    let path = state.mount_point.join(file);
+    // What is no text cannot be told as a command.
+    let quoted = path.to_str().and_then(|path| shlex::try_quote(path).ok());
+    quoted.map_or_else(Way::default, |path| repair(format!("echo {value} > {path}")))
+}
+
 impl Finding {
     /// What is to be told below it, each with its name.
     pub fn details(&self) -> impl Iterator<Item = (&'static str, &str)> {
@@ -87,6 +97,11 @@ impl Finding {
 }
 
 impl Way {
+    /// The command, or else the words, for the line before an error.
+    pub fn hint(&self) -> Option<&str> {
+        self.repair.as_deref().or(self.advice.as_deref())
+    }
+
     /// The same command, with words to it.
     pub(crate) fn and(self, words: impl Into<String>) -> Self {
         Self { advice: Some(words.into()), ..self }

@@ -1,10 +1,21 @@
-//! What the user asked for. Touches nothing.
+//! What the user asked for: clap's definition, and the [`Request`] made of it. Touches nothing.
+//!
+//! A request holds exactly what its command needs. What a command does not know is refused here, so
+//! nothing that was typed is ever dropped in silence.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{
+    ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
 
+use crate::entry::Flags;
+use crate::error::Error;
+use crate::platform::{self, Platform};
 use crate::root::MOUNT_POINT;
 
 /// Install, prove and explain qemu-user handlers in binfmt_misc, so that this machine runs and
@@ -17,65 +28,61 @@ use crate::root::MOUNT_POINT;
     after_help = "LIST is names separated by commas: linux/arm64, arm64, aarch64, armhf, qemu-riscv64, all.\n\
     Exit codes: 0 the machine is as asked for; 1 it is not, the last line says why; 2 wrong arguments."
 )]
-pub struct Cli {
-    /// What to do beyond installing; the options then belong after its name
+struct Cli {
     #[command(subcommand)]
-    pub command: Option<Command>,
+    command: Option<Command>,
+
+    #[command(flatten)]
+    general: General,
 
     /// Register emulators for these platforms
     #[arg(long, value_name = "LIST")]
-    pub install: Option<String>,
+    install: Option<String>,
 
     /// Remove entries: platforms, names of entries, or globs such as qemu-*
     #[arg(long, value_name = "LIST")]
-    pub uninstall: Option<String>,
+    uninstall: Option<String>,
 
     /// Show which platforms work, by what, and why not
     #[arg(long, conflicts_with_all = ["install", "uninstall"])]
-    pub status: bool,
+    status: bool,
 
-    /// How --status is written
-    #[arg(long, value_enum, default_value_t, requires = "status")]
-    pub format: Format,
+    #[command(flatten)]
+    look: Look,
 
-    /// With --status: fail unless all of these work, for scripts and readiness probes
-    #[arg(long, value_name = "LIST", requires = "status")]
-    pub require: Option<String>,
-
-    /// Show what would be done, change nothing
+    /// With --install or --uninstall: show what would be done, change nothing
     #[arg(long)]
-    pub dry_run: bool,
+    dry_run: bool,
 
-    /// Replace entries that others made, or that do not work
+    /// With --install: replace entries that others made, or that do not work
     #[arg(long, requires = "install")]
-    pub replace: bool,
+    replace: bool,
 
-    /// Flags to register with, of POCF [default: POCF; OCF on kernels that cannot tell QEMU of P]
-    #[arg(long, requires = "install")]
-    pub flags: Option<String>,
+    #[command(flatten)]
+    flags: FlagArgs,
 
-    /// Leave out flag C: setuid programs of other architectures then run without their owner's rights
-    #[arg(long, requires = "install")]
-    pub no_credentials: bool,
+    /// Print the version, and QEMU's
+    #[arg(short = 'V', long)]
+    version: bool,
 
+    /// Print the licences of everything inside, and where its source is
+    #[arg(long)]
+    licenses: bool,
+}
+
+/// Options that every command takes, before or after its name.
+#[derive(Debug, Clone, Args)]
+pub struct General {
     /// Where binfmt_misc is, or is to be mounted
-    #[arg(long, value_name = "DIR", default_value = MOUNT_POINT)]
+    #[arg(long, value_name = "DIR", default_value = MOUNT_POINT, global = true)]
     pub mount: PathBuf,
 
     /// Say what is found and planned on the way
     #[arg(short, long, global = true)]
     pub verbose: bool,
 
-    /// Print the version, and QEMU's
-    #[arg(short = 'V', long)]
-    pub version: bool,
-
-    /// Print the licences of everything inside, and where its source is
-    #[arg(long)]
-    pub licenses: bool,
-
     /// Directory of emulators to use in place of those in this binary
-    #[arg(long, env = "QEMU_BINARY_PATH", value_name = "DIR", hide_env_values = true, value_parser = any_path)]
+    #[arg(long, env = "QEMU_BINARY_PATH", value_name = "DIR", hide_env_values = true, value_parser = any_path, global = true)]
     pub qemu_binary_path: Option<PathBuf>,
 
     /// Prefix of the emulators' file names and of the entries' names
@@ -84,126 +91,204 @@ pub struct Cli {
         env = "QEMU_BINARY_PREFIX",
         value_name = "PREFIX",
         default_value = "",
-        hide_env_values = true
+        hide_env_values = true,
+        global = true
     )]
     pub qemu_binary_prefix: String,
 }
 
-/// The commands that go beyond what existing scripts use.
+/// How a status is to be told.
+#[derive(Debug, Args)]
+struct Look {
+    /// How the status is written
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+
+    /// Fail unless all of these work, for scripts and readiness probes
+    #[arg(long, value_name = "LIST")]
+    require: Option<String>,
+}
+
+/// What an entry may do.
+#[derive(Debug, Args)]
+struct FlagArgs {
+    /// Flags to register with, of POCF [default: POCF; OCF on kernels that cannot tell QEMU of P]
+    #[arg(long, value_name = "FLAGS")]
+    flags: Option<String>,
+
+    /// Leave out flag C: setuid programs of other architectures then run without their owner's rights
+    #[arg(long)]
+    no_credentials: bool,
+}
+
+/// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+enum Command {
+    /// Register emulators for these platforms
+    Install(InstallArgs),
+    /// Remove entries: platforms, names of entries, or globs such as qemu-*
+    Uninstall(UninstallArgs),
+    /// Show which platforms work, by what, and why not
+    #[command(visible_alias = "list")]
+    Status(Look),
+    /// Find what is wrong: with this machine, or with one program that does not run
+    Doctor(DoctorArgs),
     /// Install and stay: put back what vanishes, until a signal ends it
     Hold(HoldArgs),
     /// Write emulators and registrations to disk, so that each boot registers them
     Persist(PersistArgs),
-    /// Find what is wrong: with this machine, or with one program that does not run
-    Doctor(DoctorArgs),
     /// Run a program of another architecture, without root and without changing the machine
     Run(RunArgs),
+    /// Print the version, and QEMU's
+    Version,
+    /// Print a completion script
+    Completion {
+        /// The shell that is to complete
+        shell: clap_complete::Shell,
+    },
 }
 
-/// Options of `hold`.
 #[derive(Debug, Args)]
-pub struct HoldArgs {
+struct InstallArgs {
+    /// Platforms, separated by commas or blanks
+    #[arg(required = true, value_name = "LIST")]
+    list: Vec<String>,
+
+    /// Show what would be done, change nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Replace entries that others made, or that do not work
+    #[arg(long)]
+    replace: bool,
+
+    #[command(flatten)]
+    flags: FlagArgs,
+}
+
+#[derive(Debug, Args)]
+struct UninstallArgs {
+    /// Platforms or entries, separated by commas or blanks
+    #[arg(required = true, value_name = "LIST")]
+    list: Vec<String>,
+
+    /// Show what would be done, change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+struct HoldArgs {
     /// Platforms to register and to watch
     #[arg(long, value_name = "LIST", default_value = "all")]
-    pub install: String,
+    install: String,
 
     /// Remove what was registered when a signal ends it
     #[arg(long)]
-    pub remove_on_exit: bool,
+    remove_on_exit: bool,
 
     /// File that exists while everything is registered, for readiness probes; its lines are labels as
     /// Kubernetes' Node Feature Discovery reads them
     #[arg(long, value_name = "FILE")]
-    pub ready_file: Option<PathBuf>,
+    ready_file: Option<PathBuf>,
+
+    /// Show what would be registered first, change nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    flags: FlagArgs,
 }
 
-/// Options of `persist`.
 #[derive(Debug, Args)]
-pub struct PersistArgs {
+struct PersistArgs {
     /// Platforms to register at boot [default: all]
     #[arg(long, value_name = "LIST")]
-    pub install: Option<String>,
+    install: Option<String>,
 
     /// Take away what was written, and nothing else
-    #[arg(long, conflicts_with = "install")]
-    pub remove: bool,
+    #[arg(long, conflicts_with_all = ["install", "flags", "no_credentials"])]
+    remove: bool,
 
     /// Root of the system to write to: /host in a container with -v /:/host
     #[arg(long, value_name = "DIR", default_value = "/")]
-    pub root: PathBuf,
+    root: PathBuf,
 
     /// Where the emulators go, as that system calls it
     #[arg(long, value_name = "DIR", default_value = "/usr/local/lib/binfmtctl")]
-    pub lib_dir: PathBuf,
+    lib_dir: PathBuf,
 
-    /// Flags to register with, of POCF
+    /// Show what would be written, change nothing
     #[arg(long)]
-    pub flags: Option<String>,
+    dry_run: bool,
 
-    /// Leave out flag C, see --no-credentials of --install
-    #[arg(long)]
-    pub no_credentials: bool,
+    #[command(flatten)]
+    flags: FlagArgs,
 }
 
-/// Options of `doctor`.
 #[derive(Debug, Args)]
-pub struct DoctorArgs {
+struct DoctorArgs {
     /// A program that does not run, or a message that was seen; without it, the machine is looked at
-    pub program: Option<OsString>,
+    program: Option<OsString>,
 
     /// Arguments for the program, with --run: from the first word on that is no option of doctor's, or --
     #[arg(allow_hyphen_values = true)]
-    pub arguments: Vec<OsString>,
+    arguments: Vec<OsString>,
 
     /// Root that the program lives in: an unpacked image, a chroot
     #[arg(long, value_name = "DIR", default_value = "/")]
-    pub root: PathBuf,
+    root: PathBuf,
 
     /// Also run the program
     #[arg(long, requires = "program")]
-    pub run: bool,
+    run: bool,
 
     /// How long --run waits for the program's end; 0 for as long as it takes
     #[arg(long, value_name = "SECONDS", default_value_t = 10, requires = "run")]
-    pub timeout: u64,
+    timeout: u64,
 
     /// How the findings are written
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
 
     /// Tell the whole story of one check
-    #[arg(long, value_name = "ID", conflicts_with = "program")]
-    pub explain: Option<String>,
+    #[arg(long, value_name = "ID", conflicts_with_all = ["program", "root"])]
+    explain: Option<String>,
 
     /// List all checks
-    #[arg(long, conflicts_with_all = ["program", "explain"])]
-    pub list: bool,
+    #[arg(long, conflicts_with_all = ["program", "explain", "run", "root"])]
+    list: bool,
 }
 
-/// Options of `run`.
 #[derive(Debug, Args)]
-pub struct RunArgs {
+struct RunArgs {
     /// Platforms to emulate [default: the program's own; all, if this machine runs it itself]
     #[arg(long, value_name = "LIST")]
-    pub platform: Option<String>,
+    platform: Option<String>,
 
     /// Root to run in, with /proc, /dev, /sys and resolv.conf of this machine
     #[arg(long, value_name = "DIR")]
-    pub root: Option<PathBuf>,
+    root: Option<PathBuf>,
 
     /// Also show this file or directory, in the root at DST
     #[arg(long, value_name = "SRC[:DST]")]
-    pub bind: Vec<String>,
+    bind: Vec<OsString>,
 
     /// Directory to run in [default: this one; / with --root]
     #[arg(long, value_name = "DIR")]
-    pub workdir: Option<PathBuf>,
+    workdir: Option<PathBuf>,
 
     /// Be root inside, with the subordinate ids of /etc/subuid if there are any: for apt, dpkg, sudo
     #[arg(long)]
-    pub map_root: bool,
+    map_root: bool,
 
     /// The program and its arguments
     #[arg(
@@ -212,7 +297,7 @@ pub struct RunArgs {
         required = true,
         value_name = "COMMAND"
     )]
-    pub command: Vec<String>,
+    command: Vec<OsString>,
 }
 
 /// clap's own parser of paths refuses empty ones.
@@ -230,43 +315,447 @@ pub enum Format {
     Json,
 }
 
-impl Cli {
-    /// Parses a command line.
-    ///
-    /// Existing scripts use Go's flag syntax, so `-install` is `--install`.
-    ///
-    /// # Errors
-    /// clap's, help among them.
-    pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let command = Self::command();
-        let long = |name: &str| {
-            command.get_arguments().any(|arg| arg.get_long() == Some(name)) || name == "help"
+/// What is to be done, with all that it needs.
+#[derive(Debug)]
+pub enum Request {
+    /// Print the platforms that work.
+    Summary,
+    /// Print everything about the platforms.
+    Status(Status),
+    /// Uninstall, then install.
+    Change(Change),
+    /// Look for what is wrong.
+    Doctor(Doctor),
+    /// Install, and keep installed.
+    Hold(Hold),
+    /// Write what each boot registers from.
+    Persist(Persist),
+    /// Become another program.
+    Run(Run),
+    /// Print versions.
+    Version,
+    /// Print licences.
+    Licenses,
+    /// Print a completion script.
+    Completion(clap_complete::Shell),
+}
+
+/// Of `--status`.
+#[derive(Debug)]
+pub struct Status {
+    /// How it is written.
+    pub format: Format,
+    /// Platforms without which it fails.
+    pub require: Vec<Platform>,
+}
+
+/// Of `--install` and `--uninstall`.
+#[derive(Debug)]
+pub struct Change {
+    /// What to remove: platforms, names, globs.
+    pub uninstall: Option<Vec<String>>,
+    /// What to register.
+    pub install: Option<Install>,
+    /// Whether only to say what would be done.
+    pub dry_run: bool,
+}
+
+/// What to register, and how.
+#[derive(Debug, Clone)]
+pub struct Install {
+    /// Platforms as the user called them.
+    pub list: Vec<String>,
+    /// The flags asked for.
+    pub options: Options,
+}
+
+/// What the user wants of registrations beyond the list.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Flags asked for; `None` leaves the choice to us.
+    pub flags: Option<Flags>,
+    /// Whether to leave flag C out.
+    pub no_credentials: bool,
+    /// Whether entries that are not ours may be replaced.
+    pub replace: bool,
+}
+
+/// Of `hold`.
+#[derive(Debug)]
+pub struct Hold {
+    /// What to keep registered.
+    pub install: Install,
+    /// Whether to remove it at the end.
+    pub remove_on_exit: bool,
+    /// The readiness file.
+    pub ready_file: Option<PathBuf>,
+    /// Whether only to say what would be done.
+    pub dry_run: bool,
+}
+
+/// Of `persist`.
+#[derive(Debug)]
+pub struct Persist {
+    /// What to write; `None` takes away what was written.
+    pub install: Option<Install>,
+    /// Root of the system to write to.
+    pub root: PathBuf,
+    /// Where the emulators go there.
+    pub lib_dir: PathBuf,
+    /// Whether only to say what would be done.
+    pub dry_run: bool,
+}
+
+/// Of `doctor`.
+#[derive(Debug)]
+pub enum Doctor {
+    /// List all checks.
+    List,
+    /// Tell the whole story of one.
+    Explain(String),
+    /// Look at the machine.
+    Machine(Format),
+    /// Look at one program.
+    Program {
+        /// Its path in the root; or a message that was seen.
+        program: OsString,
+        /// Its arguments; or the message's other words.
+        arguments: Vec<OsString>,
+        /// The root it lives in.
+        root: PathBuf,
+        /// Whether it is to be run.
+        run: bool,
+        /// How long to wait for its end.
+        limit: Option<Duration>,
+        /// How the findings are written.
+        format: Format,
+    },
+}
+
+/// Of `run`.
+#[derive(Debug)]
+pub struct Run {
+    /// Platforms to emulate, where the user named some.
+    pub platform: Option<Vec<String>>,
+    /// Root to run in.
+    pub root: Option<PathBuf>,
+    /// `SRC[:DST]`.
+    pub bind: Vec<OsString>,
+    /// Directory to run in.
+    pub workdir: Option<PathBuf>,
+    /// Whether to be root inside.
+    pub map_root: bool,
+    /// The program.
+    pub program: OsString,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+}
+
+/// A command line that is none.
+#[derive(Debug)]
+pub enum Unclear {
+    /// clap's words; `--help` among them.
+    Usage(Box<clap::Error>),
+    /// A value that makes no sense.
+    Value(Error),
+}
+
+impl From<clap::Error> for Unclear {
+    fn from(error: clap::Error) -> Self {
+        Self::Usage(Box::new(error))
+    }
+}
+
+impl From<Error> for Unclear {
+    fn from(error: Error) -> Self {
+        Self::Value(error)
+    }
+}
+
+/// clap's definition, for man pages and completions.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
+/// Reads a command line.
+///
+/// # Errors
+/// Usage errors, clap's help among them, and values that make no sense.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Request, General), Unclear> {
+    let args = from_go_syntax(args);
+    let mut definition = Cli::command();
+    let matches =
+        definition.try_get_matches_from_mut(&args).map_err(|error| explain(error, &args))?;
+    one_command(&mut definition, &matches)?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    // Set but empty is unset: so the peer reads its environment.
+    cli.general.qemu_binary_path =
+        cli.general.qemu_binary_path.take().filter(|path| !path.as_os_str().is_empty());
+    let general = cli.general.clone();
+    Ok((cli.into_request()?, general))
+}
+
+/// Existing scripts use Go's flag syntax: `-install` is `--install`.
+///
+/// Only up to the first word that is neither an option nor its value: from there on words belong to
+/// a command, and perhaps to somebody's program.
+fn from_go_syntax(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let definition = Cli::command();
+    let long = |name: &str| definition.get_arguments().find(|arg| arg.get_long() == Some(name));
+    let mut args = args.into_iter();
+    let mut rewritten: Vec<_> = args.next().into_iter().collect();
+    while let Some(arg) = args.next() {
+        let text = arg.to_str().unwrap_or_default();
+        let (dashes, rest) = match text.strip_prefix('-') {
+            Some(one) => one.strip_prefix('-').map_or((1, one), |two| (2, two)),
+            None => (0, text),
         };
-        let mut literal = false;
-        let args = args.into_iter().map(|arg| {
-            literal |= arg == "--";
-            let name = arg.to_str().and_then(|arg| arg.strip_prefix('-')).unwrap_or_default();
-            let name = name.split('=').next().unwrap_or_default();
-            if !literal && name.len() > 1 && long(name) {
-                let mut doubled = OsString::from("-");
-                doubled.push(&arg);
-                return doubled;
+        let (name, has_value) = match rest.split_once('=') {
+            Some((name, _)) => (name, true),
+            None => (rest, false),
+        };
+        let known = long(name).filter(|_| dashes > 0 && name.len() > 1);
+        let takes_value =
+            known.is_some_and(|arg| matches!(arg.get_action(), ArgAction::Set | ArgAction::Append));
+        if dashes == 1 && (known.is_some() || name == "help") {
+            rewritten.push(format!("-{text}").into());
+        } else {
+            rewritten.push(arg.clone());
+        }
+        if takes_value && !has_value {
+            rewritten.extend(args.next());
+        } else if dashes == 0 || text == "--" {
+            break;
+        }
+    }
+    rewritten.extend(args);
+    rewritten
+}
+
+/// Refuses an option of the flags' syntax next to a command, which would not look at it.
+fn one_command(definition: &mut clap::Command, matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some((command, _)) = matches.subcommand() else { return Ok(()) };
+    let typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    let stray = definition
+        .get_arguments()
+        .find(|arg| !arg.is_global_set() && typed(arg.get_id().as_str()))
+        .and_then(|arg| arg.get_long())
+        .map(str::to_owned);
+    match stray {
+        None => Ok(()),
+        Some(option) => Err(definition.error(
+            ErrorKind::ArgumentConflict,
+            format!("--{option} before '{command}' has no effect: options of '{command}' stand after it, see 'binfmtctl {command} --help'"),
+        )),
+    }
+}
+
+/// What people type most often, and what clap does not understand.
+fn explain(error: clap::Error, args: &[OsString]) -> Unclear {
+    let word = match (error.kind(), error.get(clap::error::ContextKind::InvalidSubcommand)) {
+        (ErrorKind::InvalidSubcommand, Some(clap::error::ContextValue::String(word))) => word,
+        _ => return error.into(),
+    };
+    let after = |option: &str| {
+        args.windows(2).find(|pair| pair[0] == option).and_then(|pair| pair[1].to_str())
+    };
+    for option in ["--install", "--uninstall"] {
+        if let Some(list) = after(option)
+            && Platform::parse(word).is_some()
+        {
+            return Unclear::Value(Error::Usage(format!(
+                "names in a list are separated by commas: {option} {list},{word}"
+            )));
+        }
+    }
+    error.into()
+}
+
+impl Look {
+    fn status(self) -> Result<Status, Error> {
+        let require = self.require.as_deref().map(items).transpose()?.unwrap_or_default();
+        let require = require
+            .iter()
+            .map(|name| {
+                Platform::parse(name)
+                    .ok_or_else(|| Error::UnknownPlatform(platform::Unknown::new(name)))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Status { format: format(self.format, self.json), require })
+    }
+}
+
+impl FlagArgs {
+    fn options(&self, replace: bool) -> Result<Options, Error> {
+        let flags = self.flags.as_deref().map(Flags::parse).transpose()?;
+        Ok(Options { flags, no_credentials: self.no_credentials, replace })
+    }
+}
+
+fn format(format: Option<Format>, json: bool) -> Format {
+    if json { Format::Json } else { format.unwrap_or_default() }
+}
+
+/// Splits a list as people type it. A comma at its end is no error.
+///
+/// # Errors
+/// A list, or an item in it, with nothing in it.
+pub fn items(list: &str) -> Result<Vec<String>, Error> {
+    let whole = list.trim().trim_end_matches(',').trim_end();
+    let items: Vec<_> = whole.split(',').map(|item| item.trim().to_owned()).collect();
+    if items.iter().any(String::is_empty) {
+        return Err(Error::EmptyItem(Error::shorten(list)));
+    }
+    Ok(items)
+}
+
+impl Cli {
+    fn into_request(self) -> Result<Request, Unclear> {
+        let usage = |kind, text: &str| Unclear::from(Self::command().error(kind, text));
+        match self.command {
+            Some(command) => return Ok(command.into_request()?),
+            None if self.version => return Ok(Request::Version),
+            None if self.licenses => return Ok(Request::Licenses),
+            None => {}
+        }
+        if !self.status
+            && (self.look.format.is_some() || self.look.json || self.look.require.is_some())
+        {
+            let text = "--format, --json and --require go with --status";
+            return Err(usage(ErrorKind::MissingRequiredArgument, text));
+        }
+        if self.install.is_none() && (self.flags.flags.is_some() || self.flags.no_credentials) {
+            let text = "--flags and --no-credentials go with --install";
+            return Err(usage(ErrorKind::MissingRequiredArgument, text));
+        }
+        let uninstall = self.uninstall.as_deref().map(items).transpose()?;
+        let install = match self.install.as_deref() {
+            Some(list) => {
+                let options = self.flags.options(self.replace)?;
+                Some(Install { list: items(list)?, options })
             }
-            arg
-        });
-        let mut request = Self::try_parse_from(args)?;
-        // In the environment, empty is the same as not set.
-        request.qemu_binary_path.take_if(|path| path.as_os_str().is_empty());
-        Ok(request)
+            None => None,
+        };
+        if uninstall.is_some() || install.is_some() {
+            return Ok(Request::Change(Change { uninstall, install, dry_run: self.dry_run }));
+        }
+        if self.dry_run {
+            let text = "--dry-run goes with --install, --uninstall, or after the name of a command";
+            return Err(usage(ErrorKind::MissingRequiredArgument, text));
+        }
+        Ok(if self.status { Request::Status(self.look.status()?) } else { Request::Summary })
+    }
+}
+
+impl Command {
+    fn into_request(self) -> Result<Request, Error> {
+        let words = |list: Vec<String>| items(&list.join(","));
+        Ok(match self {
+            Self::Install(args) => {
+                let options = args.flags.options(args.replace)?;
+                let install = Some(Install { list: words(args.list)?, options });
+                Request::Change(Change { uninstall: None, install, dry_run: args.dry_run })
+            }
+            Self::Uninstall(args) => Request::Change(Change {
+                uninstall: Some(words(args.list)?),
+                install: None,
+                dry_run: args.dry_run,
+            }),
+            Self::Status(look) => Request::Status(look.status()?),
+            Self::Doctor(args) => Request::Doctor(args.into_request()),
+            Self::Hold(args) => Request::Hold(Hold {
+                install: Install {
+                    list: items(&args.install)?,
+                    options: args.flags.options(false)?,
+                },
+                remove_on_exit: args.remove_on_exit,
+                ready_file: args.ready_file,
+                dry_run: args.dry_run,
+            }),
+            Self::Persist(args) => {
+                let install = match args.remove {
+                    true => None,
+                    false => Some(Install {
+                        list: items(args.install.as_deref().unwrap_or("all"))?,
+                        options: args.flags.options(false)?,
+                    }),
+                };
+                let PersistArgs { root, lib_dir, dry_run, .. } = args;
+                Request::Persist(Persist { install, root, lib_dir, dry_run })
+            }
+            Self::Run(args) => Request::Run(args.into_request()?),
+            Self::Version => Request::Version,
+            Self::Completion { shell } => Request::Completion(shell),
+        })
+    }
+}
+
+impl DoctorArgs {
+    fn into_request(self) -> Doctor {
+        let format = format(self.format, self.json);
+        let limit = Some(Duration::from_secs(self.timeout)).filter(|limit| !limit.is_zero());
+        match self.program {
+            _ if self.list => Doctor::List,
+            _ if self.explain.is_some() => Doctor::Explain(self.explain.unwrap_or_default()),
+            None => Doctor::Machine(format),
+            Some(program) => Doctor::Program {
+                program,
+                root: self.root,
+                run: self.run,
+                arguments: self.arguments,
+                limit,
+                format,
+            },
+        }
+    }
+}
+
+impl RunArgs {
+    fn into_request(self) -> Result<Run, Error> {
+        let mut command = self.command.into_iter();
+        let program = command.next().ok_or_else(|| Error::Usage("no command given".to_owned()))?;
+        Ok(Run {
+            platform: self.platform.as_deref().map(items).transpose()?,
+            root: self.root,
+            bind: self.bind,
+            workdir: self.workdir,
+            map_root: self.map_root,
+            program,
+            arguments: command.collect(),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
-    fn parse(line: &str) -> Result<Cli, clap::Error> {
-        Cli::from_args(line.split(' ').map(OsString::from))
+    fn request(line: &str) -> Result<Request, Unclear> {
+        parse(line.split(' ').map(OsString::from)).map(|(request, _)| request)
+    }
+
+    /// The usage errors of clap and ours, both of which end with exit code 2.
+    #[track_caller]
+    fn refused(line: &str) -> String {
+        match request(line).unwrap_err() {
+            Unclear::Usage(error) => {
+                assert_eq!(error.exit_code(), 2, "{line}");
+                error.to_string()
+            }
+            Unclear::Value(error) => {
+                assert_eq!(error.exit_code(), 2, "{line}");
+                error.to_string()
+            }
+        }
+    }
+
+    fn change(line: &str) -> Change {
+        match request(line).unwrap() {
+            Request::Change(change) => change,
+            other => panic!("{line}: {other:?}"),
+        }
     }
 
     #[test]
@@ -277,45 +766,134 @@ mod tests {
     #[test]
     fn gos_flag_syntax_works() {
         for line in ["b --install all", "b --install=all", "b -install all", "b -install=all"] {
-            assert_eq!(parse(line).unwrap().install.as_deref(), Some("all"), "{line}");
+            assert_eq!(change(line).install.unwrap().list, ["all"], "{line}");
         }
-        let both = parse("b -uninstall qemu-* -install arm64 -mount /m").unwrap();
-        assert_eq!(
-            (both.uninstall.as_deref(), both.install.as_deref()),
-            (Some("qemu-*"), Some("arm64"))
-        );
-        assert_eq!(both.mount, PathBuf::from("/m"));
-        assert!(parse("b -version").unwrap().version && parse("b -v").unwrap().verbose);
+        let line = "b -uninstall qemu-* -install arm64 -mount /m".split(' ').map(OsString::from);
+        let (both, general) = parse(line).unwrap();
+        let Request::Change(both) = both else { panic!("{both:?}") };
+        assert_eq!(both.uninstall.unwrap(), ["qemu-*"]);
+        assert_eq!(both.install.unwrap().list, ["arm64"]);
+        assert_eq!(general.mount, PathBuf::from("/m"));
+        assert!(matches!(request("b -version").unwrap(), Request::Version));
+        assert!(matches!(request("b -v").unwrap(), Request::Summary));
     }
 
     #[test]
-    fn an_empty_directory_is_none() {
-        let request = Cli::from_args(["b", "--qemu-binary-path", ""].map(OsString::from)).unwrap();
-        assert_eq!(request.qemu_binary_path, None);
+    fn a_programs_arguments_are_handed_over_byte_for_byte() {
+        let mut line: Vec<OsString> =
+            ["b", "-v", "run", "find", ".", "-mount", "-version", "--", "-install"]
+                .map(OsString::from)
+                .into();
+        line.push(OsString::from_vec(vec![0xe9]));
+        let (request, general) = parse(line.clone()).unwrap();
+        let Request::Run(run) = request else { panic!("{request:?}") };
+        assert_eq!(run.program, "find");
+        assert_eq!(run.arguments, &line[4..]);
+        assert!(general.verbose);
+        let doctor = ["b", "doctor", "--run", "/x", "--", "-mount", "-help"].map(OsString::from);
+        let (request, _) = parse(doctor).unwrap();
+        let Request::Doctor(Doctor::Program { arguments, .. }) = request else {
+            panic!("{request:?}")
+        };
+        assert_eq!(arguments, ["-mount", "-help"]);
     }
 
     #[test]
-    fn doctors_options_stand_before_or_after_the_program() {
+    fn options_of_doctor_stand_before_or_after_its_program() {
         for line in [
             "b doctor /x --root /r --run -l 1",
             "b doctor --run --root /r /x -l 1",
             "b doctor --run /x --root /r -- -l 1",
         ] {
-            let request = parse(line).unwrap();
-            let Some(Command::Doctor(args)) = request.command else { panic!("{line}") };
-            assert_eq!((args.root, args.run), (PathBuf::from("/r"), true), "{line}");
-            assert_eq!(args.program.unwrap(), "/x", "{line}");
-            assert_eq!(args.arguments, ["-l", "1"], "{line}");
+            let Request::Doctor(Doctor::Program { program, root, run: true, arguments, .. }) =
+                request(line).unwrap()
+            else {
+                panic!("{line}")
+            };
+            assert_eq!((program, root), ("/x".into(), PathBuf::from("/r")), "{line}");
+            assert_eq!(arguments, ["-l", "1"], "{line}");
         }
-        assert!(parse("b doctor --rooot /r /x").is_err() && parse("b doctor --run").is_err());
+        refused("b doctor --rooot /r /x");
+        refused("b doctor --run");
+    }
+
+    #[test]
+    fn general_options_go_with_every_command_on_either_side() {
+        for line in ["b --mount /m hold", "b hold --mount /m", "b doctor -v --mount /m /x"] {
+            let (_, general) = parse(line.split(' ').map(OsString::from)).unwrap();
+            assert_eq!(general.mount, PathBuf::from("/m"), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_a_command_does_not_know_is_refused() {
+        for line in [
+            "b --install arm64 doctor --list",
+            "b --uninstall all run true",
+            "b --status run true",
+            "b --dry-run persist",
+            "b --dry-run hold",
+            "b --replace hold",
+            "b --version status",
+            "b hold --replace",
+            "b persist --remove --install arm64",
+            "b status --dry-run",
+        ] {
+            refused(line);
+        }
+    }
+
+    #[test]
+    fn commands_are_words_too() {
+        assert_eq!(
+            change("b install arm64,riscv64 arm").install.unwrap().list,
+            ["arm64", "riscv64", "arm"]
+        );
+        assert_eq!(change("b uninstall qemu-*").uninstall.unwrap(), ["qemu-*"]);
+        assert!(matches!(request("b list").unwrap(), Request::Status(_)));
+        assert!(matches!(request("b version").unwrap(), Request::Version));
+        for line in ["b status --json", "b --status --json", "b --status --format json"] {
+            let Request::Status(status) = request(line).unwrap() else { panic!("{line}") };
+            assert_eq!(status.format, Format::Json, "{line}");
+        }
+    }
+
+    #[test]
+    fn names_without_a_comma_between_them_are_told() {
+        assert_eq!(
+            refused("b --install arm64 riscv64"),
+            "names in a list are separated by commas: --install arm64,riscv64"
+        );
+    }
+
+    #[test]
+    fn an_empty_directory_is_none() {
+        let (_, general) = parse(["b", "--qemu-binary-path", ""].map(OsString::from)).unwrap();
+        assert_eq!(general.qemu_binary_path, None);
     }
 
     #[test]
     fn nonsense_is_a_usage_error() {
-        for line in
-            ["b --install", "b --replace", "b --instal all", "b all", "b --status --install all"]
-        {
-            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        for line in [
+            "b --install",
+            "b --replace",
+            "b --instal all",
+            "b all",
+            "b --status --install all",
+            "b --format json",
+            "b --dry-run",
+            "b --status --require foo",
+            "b --install arm64 --flags X",
+        ] {
+            refused(line);
+        }
+    }
+
+    #[test]
+    fn lists_are_split_as_people_type_them() {
+        assert_eq!(items("arm64, riscv64,").unwrap(), ["arm64", "riscv64"]);
+        for list in ["", ",", "arm64,,riscv64", " ,arm64"] {
+            assert!(items(list).is_err(), "{list:?}");
         }
     }
 }

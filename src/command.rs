@@ -1,6 +1,142 @@
-//! The commands, a module for each.
+//! The commands, a module for each, and what they share.
 
+pub mod change;
 pub mod doctor;
 pub mod hold;
 pub mod persist;
 pub mod run;
+pub mod status;
+pub mod version;
+
+use std::io::Write;
+
+use crate::apply::{Outcome, StepResult};
+use crate::arch::Arch;
+use crate::cli::General;
+use crate::emulator::Emulators;
+use crate::error::Error;
+use crate::host::{observe, observe_filesystem};
+use crate::namespace::peek;
+use crate::probe::{self, Identify};
+use crate::report::{Terminal, plain};
+use crate::root::Root;
+use crate::state::{Probes, State};
+
+/// What a command works with.
+pub struct Context<'a> {
+    /// The host.
+    pub root: &'a Root,
+    /// The emulators at hand.
+    pub emulators: &'a Emulators,
+    /// Options that every command takes.
+    pub general: &'a General,
+    /// What `out` is.
+    pub terminal: Terminal,
+    /// Where the report goes.
+    pub out: &'a mut dyn Write,
+    /// Where all else goes.
+    pub log: Log<'a>,
+}
+
+/// The log: a line an item, on standard error.
+pub struct Log<'a> {
+    to: &'a mut dyn Write,
+    last: String,
+    verbose: bool,
+}
+
+impl<'a> Log<'a> {
+    /// A log that is written to `to`.
+    pub fn new(to: &'a mut dyn Write, verbose: bool) -> Self {
+        Self { to, last: String::new(), verbose }
+    }
+
+    /// Writes a line. Names of entries and files may hold anything: they are made plain.
+    pub fn line(&mut self, line: &str) {
+        // Nowhere is left to complain to.
+        let _ = writeln!(self.to, "{}", plain(line));
+    }
+
+    /// Writes a line that only `--verbose` shows.
+    pub fn verbose(&mut self, line: &str) {
+        if self.verbose {
+            self.line(line);
+        }
+    }
+
+    /// Writes a line that would otherwise come every few seconds.
+    pub fn once(&mut self, line: &str) {
+        if self.last != line {
+            self.line(line);
+            line.clone_into(&mut self.last);
+        }
+    }
+}
+
+impl Context<'_> {
+    /// Observes the host, with its entries even where binfmt_misc is not mounted.
+    pub(crate) fn observe(&self, arches: &[&'static Arch]) -> State {
+        let mut state = observe(self.root);
+        state.probes = self.probe(arches);
+        if let Some(instance) = peek(self.root, &state) {
+            state.instance = Ok(instance);
+            // Looking may also have made the kernel load its module.
+            state.filesystem = observe_filesystem(self.root);
+        }
+        state
+    }
+
+    /// Runs test programs, and finds out which emulators are ours.
+    pub(crate) fn probe(&self, arches: &[&'static Arch]) -> Result<Probes, Error> {
+        let General { qemu_binary_path: path, qemu_binary_prefix: prefix, .. } = self.general;
+        let identify = Identify { path: path.clone(), prefix: prefix.clone() };
+        probe::probe(self.root, arches.iter().copied(), Some(identify))
+    }
+
+    /// Runs all test programs. Which emulators are ours is not found out, as that takes time.
+    pub(crate) fn probe_all(&self) -> Result<Probes, Error> {
+        probe::probe(self.root, crate::arch::ARCHES, None)
+    }
+
+    /// Tells what became of each item. What is in the way of all is left for the last word.
+    pub(crate) fn tell(&mut self, verb: &str, results: &[StepResult]) {
+        let told = |result: &&StepResult| {
+            !matches!(result.outcome, Outcome::Failed(Error::Obstacle { .. }))
+        };
+        let told = results.iter().filter(told);
+        told.for_each(|result| self.log.line(&format!("{verb}: {result}")));
+    }
+
+    /// The last word on the items of one verb: what failed, with the advice before it.
+    ///
+    /// # Errors
+    /// [`Error::Items`] where any failed.
+    pub(crate) fn verdict(
+        &mut self,
+        verb: &'static str,
+        results: Vec<StepResult>,
+    ) -> Result<(), Error> {
+        let failed =
+            results.into_iter().filter_map(|StepResult { subject, outcome, .. }| match outcome {
+                Outcome::Failed(error) => Some((subject, error)),
+                _ => None,
+            });
+        self.last_word(verb, failed.collect())
+    }
+
+    /// The same, of items that failed before anything was done.
+    pub(crate) fn last_word(
+        &mut self,
+        verb: &'static str,
+        failed: Vec<(String, Error)>,
+    ) -> Result<(), Error> {
+        let mut hints: Vec<_> = failed.iter().filter_map(|(_, error)| error.hint()).collect();
+        hints.dedup();
+        hints.iter().for_each(|hint| self.log.line(&format!("hint: {hint}")));
+        let (names, mut errors): (Vec<_>, Vec<_>) = failed.into_iter().unzip();
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Items { verb, names, first: Box::new(errors.swap_remove(0)) })
+    }
+}

@@ -11,12 +11,13 @@ use std::sync::Mutex;
 use std::thread;
 
 use include_dir::{Dir, include_dir};
+use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 use xz2::bufread::XzDecoder;
 
 use crate::arch::{ARCHES, Arch, HOST};
 use crate::elf::{self, Elf, Loader};
-use crate::entry::hex;
+use crate::entry::{EntryName, hex};
 use crate::error::{Error, Op};
 
 static QEMU_BINS: Dir<'_> = include_dir!("$QEMU_BINS");
@@ -105,8 +106,8 @@ impl<W: Write> Write for Hashing<W> {
 #[derive(Debug, Default)]
 pub struct Emulators {
     list: Vec<Emulator>,
-    /// Whether they come from a directory that the user named.
-    pub foreign: bool,
+    /// Files in the user's directory that cannot serve.
+    unfit: Vec<(&'static Arch, Error)>,
     prefix: String,
 }
 
@@ -118,15 +119,26 @@ impl Emulators {
     /// # Errors
     /// A `/` in the prefix, a directory that cannot be read, a damaged manifest.
     pub fn new(dir: Option<&Path>, prefix: &str) -> Result<Self, Error> {
-        crate::entry::EntryName::new(&format!("{prefix}qemu-x"))?;
-        let list = match dir {
-            Some(dir) => list_dir(dir, prefix)?,
+        EntryName::new(&format!("{prefix}{}", HOST.emulator_name())).map_err(
+            |error| match error {
+                Error::BadName { wrong, .. } => {
+                    Error::BadName { name: Error::shorten(prefix), wrong }
+                }
+                other => other,
+            },
+        )?;
+        let prefix = prefix.to_owned();
+        Ok(match dir {
+            Some(dir) => {
+                let (list, unfit) = list_dir(dir, &prefix)?;
+                Self { list, unfit, prefix }
+            }
             None => {
                 let manifest = QEMU_BINS.get_file("manifest").and_then(|file| file.contents_utf8());
-                parse_manifest(manifest.unwrap_or_default(), prefix)?
+                let list = parse_manifest(manifest.unwrap_or_default(), &prefix)?;
+                Self { list, unfit: Vec::new(), prefix }
             }
-        };
-        Ok(Self { list, foreign: dir.is_some(), prefix: prefix.to_owned() })
+        })
     }
 
     /// All of them, those that people ask for most first.
@@ -137,6 +149,18 @@ impl Emulators {
     /// The one that runs `arch`.
     pub fn get(&self, arch: &Arch) -> Option<&Emulator> {
         self.list.iter().find(|emulator| emulator.arch == arch)
+    }
+
+    /// The one that runs `arch`.
+    ///
+    /// # Errors
+    /// Where there is none, or none that can serve.
+    pub fn find(&self, arch: &'static Arch) -> Result<&Emulator, Error> {
+        if let Some((_, error)) = self.unfit.iter().find(|(unfit, _)| *unfit == arch) {
+            return Err(error.clone());
+        }
+        let none = if self.is_empty() { Error::NoEmulators } else { Error::NoEmulator(arch.oci) };
+        self.get(arch).ok_or(none)
     }
 
     /// The name that `arch`'s entry has or would have.
@@ -274,38 +298,56 @@ fn parse_manifest(text: &'static str, prefix: &str) -> Result<Vec<Emulator>, Err
     Ok(emulators)
 }
 
+/// Emulators in a directory, and why others there cannot serve.
+type Listed = (Vec<Emulator>, Vec<(&'static Arch, Error)>);
+
 /// Looks for emulators in a directory.
-fn list_dir(dir: &Path, prefix: &str) -> Result<Vec<Emulator>, Error> {
-    std::fs::read_dir(dir).map_err(|error| Error::system(Op::Read, dir, error))?;
-    let mut emulators = Vec::new();
+fn list_dir(dir: &Path, prefix: &str) -> Result<Listed, Error> {
+    std::fs::read_dir(dir).map_err(|error| Error::system(Op::List, dir, error))?;
+    let (mut emulators, mut unfit) = (Vec::new(), Vec::new());
     for arch in ARCHES {
         let name = format!("{prefix}{}", arch.emulator_name());
-        let path = dir.join(&name);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(Error::system(Op::Read, &path, error)),
-        };
-        let size = file.metadata().map_err(|error| Error::system(Op::Read, &path, error))?.len();
-        let mut start = Vec::new();
-        let read = (&file).take(elf::ENOUGH as u64).read_to_end(&mut start);
-        read.map_err(|error| Error::system(Op::Read, &path, error))?;
-        if let Some(wrong) = unfit(&start) {
-            return Err(Error::UnfitEmulator { path: path.display().to_string(), wrong });
+        match look_at(&dir.join(&name)) {
+            Ok(None) => {}
+            Ok(Some(size)) => {
+                let path = dir.join(&name);
+                emulators.push(Emulator {
+                    arch,
+                    // Relative paths mean nothing to the kernel later.
+                    shown_as: std::path::absolute(&path).unwrap_or_else(|_| path.clone()),
+                    name,
+                    version: String::new(),
+                    package: String::new(),
+                    size,
+                    sha256: None,
+                    source: Source::File(path),
+                });
+            }
+            Err(error) => unfit.push((arch, error)),
         }
-        emulators.push(Emulator {
-            arch,
-            // Relative paths mean nothing to the kernel later.
-            shown_as: std::path::absolute(&path).unwrap_or_else(|_| path.clone()),
-            name,
-            version: String::new(),
-            package: String::new(),
-            size,
-            sha256: None,
-            source: Source::File(path),
-        });
     }
-    Ok(emulators)
+    Ok((emulators, unfit))
+}
+
+/// The size of an emulator's file; `None` where there is none.
+fn look_at(path: &Path) -> Result<Option<u64>, Error> {
+    let failed = |error| Error::system(Op::List, path, error);
+    // A FIFO would wait for somebody who writes.
+    let options = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, options, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(failed(errno.into())),
+    };
+    let metadata = file.metadata().map_err(failed)?;
+    let mut start = Vec::new();
+    if metadata.is_file() {
+        file.take(elf::ENOUGH as u64).read_to_end(&mut start).map_err(failed)?;
+    }
+    match unfit(&start) {
+        None => Ok(Some(metadata.len())),
+        Some(wrong) => Err(Error::UnfitEmulator { path: path.display().to_string(), wrong }),
+    }
 }
 
 /// Why a program that starts with `start` cannot serve as an emulator in any container.

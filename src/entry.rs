@@ -3,11 +3,14 @@
 //! Parsing and `Display` are inverses. The rules are those of `fs/binfmt_misc.c` (Linux 4.8 to
 //! 7.2); what a later kernel adds is kept and shown, not refused.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write as _};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::arch::{self, Arch};
 use crate::error::Error;
+use crate::family::{Family, QEMU};
 
 /// Longest text that `register` accepts, in bytes.
 const MAX_REGISTRATION: usize = 1920;
@@ -54,6 +57,11 @@ pub struct Flags(String);
 impl Flags {
     /// The flags a registration may carry, in the order in which the kernel shows them.
     pub const KNOWN: &str = "POCF";
+
+    /// All of them.
+    pub fn all() -> Self {
+        Self(Self::KNOWN.to_owned())
+    }
 
     /// Reads the flags a user asks for.
     ///
@@ -118,7 +126,9 @@ pub enum Rule {
 /// One entry, as the kernel shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its file's name.
+    /// Its file's name, which may hold any byte but `/` and NUL.
+    pub file: OsString,
+    /// The same as text, to be shown and compared with what users type.
     pub name: String,
     /// Whether its first line says `enabled`.
     pub enabled: bool,
@@ -133,41 +143,63 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Reads the text of an entry's file.
+    /// Reads the text of an entry's file, which is called `file`.
+    ///
+    /// The interpreter's path may hold anything, line ends too; what follows it is the kernel's own:
+    /// flags, then an extension, or an offset, the magic and perhaps a mask, then lines of the future.
     ///
     /// # Errors
     /// Where the first line is neither `enabled` nor `disabled`, or bytes are not hexadecimal.
-    pub fn parse(name: &str, text: &str) -> Result<Self, Error> {
-        let bad =
-            |what: &str| Error::BadEntry { name: Error::shorten(name), what: Error::shorten(what) };
-        let mut lines = text.lines();
-        let enabled = match lines.next() {
-            Some("enabled") => true,
-            Some("disabled") => false,
-            other => return Err(bad(other.unwrap_or("it is empty"))),
+    pub fn parse(file: impl AsRef<OsStr>, text: impl AsRef<[u8]>) -> Result<Self, Error> {
+        let (file, text) = (file.as_ref(), text.as_ref());
+        let name = file.to_string_lossy().into_owned();
+        let bad = |what: &[u8]| Error::BadEntry {
+            name: Error::shorten(&name),
+            what: Error::shorten(&String::from_utf8_lossy(what)),
+        };
+        let (first, rest) = split_line(text);
+        let enabled = match first {
+            b"enabled" => true,
+            b"disabled" => false,
+            b"" => return Err(bad(b"it is empty")),
+            other => return Err(bad(other)),
         };
         let mut entry = Self {
-            name: name.to_owned(),
+            file: file.to_owned(),
+            name: name.clone(),
             enabled,
             interpreter: PathBuf::new(),
             flags: Flags::default(),
             rule: Rule::Unknown,
             unknown: Vec::new(),
         };
+        let mut rest = rest;
+        if let Some(value) = rest.strip_prefix(b"interpreter ") {
+            let end = interpreter_end(value);
+            entry.interpreter = PathBuf::from(OsStr::from_bytes(&value[..end]));
+            rest = value.get(end + 1..).unwrap_or_default();
+        }
         let (mut offset, mut magic, mut mask) = (0, None, None);
-        for line in lines {
-            let (key, value) = line.split_once(' ').unwrap_or((line, ""));
+        let mut after_magic = false;
+        while !rest.is_empty() {
+            let (line, following) = split_line(rest);
+            rest = following;
+            let text = String::from_utf8_lossy(line);
+            let (key, value) = text.split_once(' ').unwrap_or((&text, ""));
+            let was_magic = std::mem::take(&mut after_magic);
             match key {
-                "interpreter" => entry.interpreter = value.into(),
                 "flags:" => entry.flags = Flags(value.trim().to_owned()),
-                "extension" => {
+                "extension" if magic.is_none() => {
                     entry.rule =
                         Rule::Extension(value.strip_prefix('.').unwrap_or(value).to_owned());
                 }
                 "offset" => offset = value.parse().map_err(|_| bad(line))?,
-                "magic" => magic = Some(unhex(value).ok_or_else(|| bad(line))?),
-                "mask" => mask = Some(unhex(value).ok_or_else(|| bad(line))?),
-                _ => entry.unknown.push(line.to_owned()),
+                "magic" => {
+                    magic = Some(unhex(value).ok_or_else(|| bad(line))?);
+                    after_magic = true;
+                }
+                "mask" if was_magic => mask = Some(unhex(value).ok_or_else(|| bad(line))?),
+                _ => entry.unknown.push(text.into_owned()),
             }
         }
         if let Some(magic) = magic {
@@ -191,11 +223,36 @@ impl Entry {
         arch::ARCHES.iter().filter(|arch| self.takes(&arch.probe()))
     }
 
-    /// Whether it belongs to QEMU: by its name or by its interpreter's.
-    pub fn is_qemu(&self) -> bool {
-        let file = self.interpreter.file_name().unwrap_or_default().to_string_lossy();
-        self.name.starts_with("qemu-") || file.starts_with("qemu-")
+    /// The family of its emulator, by its interpreter's name or by its own.
+    pub fn family(&self) -> Option<&'static Family> {
+        Family::of_file(&self.interpreter).or_else(|| Family::of_name(&self.name))
     }
+
+    /// Whether it belongs to QEMU.
+    pub fn is_qemu(&self) -> bool {
+        self.family() == Some(&QEMU)
+    }
+}
+
+/// Up to the first line end, and what comes after it.
+fn split_line(text: &[u8]) -> (&[u8], &[u8]) {
+    match text.iter().position(|byte| *byte == b'\n') {
+        Some(end) => (&text[..end], &text[end + 1..]),
+        None => (text, &[]),
+    }
+}
+
+/// Where an interpreter's path ends: before the last flags that an offset follows, as no path can
+/// come after those; where there is no offset, before the first flags.
+fn interpreter_end(text: &[u8]) -> usize {
+    const FLAGS: &[u8] = b"\nflags: ";
+    let starts = || (0..text.len()).filter(|i| text[*i..].starts_with(FLAGS));
+    let before_offset = |start: &usize| split_line(&text[*start + 1..]).1.starts_with(b"offset ");
+    starts()
+        .rev()
+        .find(before_offset)
+        .or_else(|| starts().next())
+        .unwrap_or_else(|| split_line(text).0.len())
 }
 
 impl fmt::Display for Entry {
@@ -248,10 +305,27 @@ impl Registration {
             None => "it is not UTF-8",
             Some("") => "it is empty",
             Some(path) if path.contains(['\n', '\0']) => "it contains a line end or a NUL",
+            Some(_) if this.delimiter().is_none() => {
+                "with the entry's name it contains every possible delimiter"
+            }
             Some(_) if this.to_string().len() > MAX_REGISTRATION => "it is too long for the kernel",
             Some(_) => return Ok(this),
         };
         Err(Error::BadInterpreter { path: Error::shorten(&interpreter.to_string_lossy()), wrong })
+    }
+
+    /// A character that occurs in neither name nor path, and is no flag.
+    fn delimiter(&self) -> Option<char> {
+        let path = self.interpreter.to_string_lossy();
+        let free = |c: &char| !self.name.as_str().contains(*c) && !path.contains(*c);
+        [':', '|', ',', '!', '@', '%', '#', '~'].into_iter().find(free)
+    }
+
+    /// Name and interpreter in a line that registers, as binfmt.d's files hold them.
+    pub fn name_and_interpreter(line: &str) -> Option<(&str, &Path)> {
+        let delimiter = line.chars().next()?;
+        let mut fields = line[delimiter.len_utf8()..].split(delimiter);
+        Some((fields.next()?, Path::new(fields.nth(4)?)))
     }
 
     /// The name of the entry to be.
@@ -306,9 +380,7 @@ impl Registration {
 impl fmt::Display for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.interpreter.display().to_string();
-        // The delimiter must occur in neither name nor path, and be no flag.
-        let free = |c: &char| !self.name.as_str().contains(*c) && !path.contains(*c);
-        let d = [':', '|', ',', '!', '@', '%', '#', '~'].into_iter().find(free).unwrap_or('\t');
+        let d = self.delimiter().unwrap_or(':');
         write!(f, "{d}{}{d}M{d}0{d}", self.name)?;
         self.magic.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
         f.write_char(d)?;
@@ -364,6 +436,29 @@ mod tests {
     }
 
     #[test]
+    fn a_path_with_line_ends_fakes_no_line() {
+        let path = "/x\nflags: F\nmask 00\nflags: P";
+        let text = AARCH64.replace("/usr/bin/qemu-aarch64", path);
+        let entry = Entry::parse("x", &text).unwrap();
+        assert_eq!(entry.interpreter, Path::new(path));
+        assert_eq!(entry.flags, Flags::parse("POCF").unwrap());
+        assert_eq!(entry.to_string(), text);
+        let bytes = b"enabled\ninterpreter /\xff\nflags: F\noffset 0\nmagic 00\nmask ff\nmask 0\n";
+        let entry = Entry::parse(OsStr::from_bytes(b"\xff"), bytes).unwrap();
+        assert_eq!(entry.interpreter.as_os_str().as_bytes(), b"/\xff");
+        assert_eq!(entry.file.as_bytes(), b"\xff");
+        assert_eq!(entry.unknown, ["mask 0"]);
+    }
+
+    #[test]
+    fn a_name_that_leaves_no_delimiter_is_refused() {
+        let arch = Arch::by_target("arm").unwrap();
+        let name = EntryName::new(":|,!@%#~qemu-arm").unwrap();
+        let wrong = Registration::new(name, arch, Path::new("/x"), Flags::parse("F").unwrap());
+        assert!(wrong.unwrap_err().to_string().contains("every possible delimiter"));
+    }
+
+    #[test]
     fn a_registration_is_the_fields_text() {
         let arch = Arch::by_target("aarch64").unwrap();
         let name = EntryName::new("qemu-aarch64").unwrap();
@@ -373,6 +468,10 @@ mod tests {
         assert_eq!(
             registration.to_string(),
             r":qemu-aarch64:M:0:\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64:POCF"
+        );
+        assert_eq!(
+            Registration::name_and_interpreter(&registration.to_string()).unwrap(),
+            ("qemu-aarch64", Path::new("/usr/bin/qemu-aarch64"))
         );
         assert!(registration.is(&Entry::parse("qemu-aarch64", AARCH64).unwrap()));
         let disabled = AARCH64.replace("enabled", "disabled");

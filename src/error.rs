@@ -7,6 +7,8 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
+use crate::platform::Unknown;
+
 /// Something that was asked of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -16,9 +18,12 @@ pub enum Op {
     Register,
     Remove,
     Read,
+    List,
     Write,
+    WriteFile,
     Probe,
     Anchor,
+    Memory,
     Enter,
     Start,
 }
@@ -30,10 +35,11 @@ impl fmt::Display for Op {
             Op::Unmount => "unmount",
             Op::Register => "register",
             Op::Remove => "remove",
-            Op::Read => "read",
-            Op::Write => "write",
+            Op::Read | Op::List => "read",
+            Op::Write | Op::WriteFile => "write",
             Op::Probe => "run test programs in",
             Op::Anchor => "set up memory for emulators in",
+            Op::Memory => "make a memory file for",
             Op::Enter => "enter",
             Op::Start => "start",
         })
@@ -84,8 +90,11 @@ pub enum Error {
         what: String,
     },
     /// A name that is no architecture.
-    #[error("unsupported architecture: {0}")]
-    UnknownArch(String),
+    #[error("{0}")]
+    UnknownArch(Unknown),
+    /// The same, where nothing can be done without it.
+    #[error("{0}")]
+    UnknownPlatform(Unknown),
     /// A list with nothing between two commas.
     #[error("empty name in the list '{0}'")]
     EmptyItem(String),
@@ -132,6 +141,56 @@ pub enum Error {
         "the registrations did not last: the kernel drops them with the last binfmt_misc mount"
     )]
     DidNotLast,
+    /// The process that runs test programs said nothing sensible.
+    #[error("cannot run test programs: {0}")]
+    NotProbed(String),
+    /// No test program has been run yet.
+    #[error("no test programs were run")]
+    NoneRun,
+    /// What runs here cannot be found out.
+    #[error("cannot tell what runs its programs: {0}")]
+    NotKnown(String),
+    /// A mount would hide what works now.
+    #[error(
+        "mounting binfmt_misc here would hide the host's entries, by which these work now: {0}"
+    )]
+    WouldHide(String),
+    /// Nothing can be installed here.
+    #[error("{what}")]
+    Obstacle {
+        /// What is so.
+        what: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// An entry has the name, and does not work.
+    #[error("{name} is registered already but does not work in containers: {why}")]
+    Dead {
+        /// The entry.
+        name: String,
+        /// Why it does not work.
+        why: String,
+        /// What it is for.
+        arch: &'static str,
+    },
+    /// No entry is meant by a name.
+    #[error("not found")]
+    NotFound,
+    /// A file that somebody changed, and so keeps.
+    #[error("it was changed since, and goes on registering the emulators that it names")]
+    ChangedSince,
+    /// Other runs got in the way again and again.
+    #[error("other programs change the entries all the time")]
+    Crowded,
+    /// An item that was left out.
+    #[error("it was not tried")]
+    NotTried,
+    /// An entry that is there after it was removed.
+    #[error("it is still there: somebody registers it again")]
+    StillThere,
+    /// An emulator that is not at hand.
+    #[error("no emulator for {0} at hand")]
+    NoEmulator(&'static str),
     /// Platforms that were required and do not work.
     #[error("not available: {0}")]
     Missing(String),
@@ -141,7 +200,18 @@ pub enum Error {
     /// A value that a command does not take.
     #[error("{0}")]
     Usage(String),
-    /// Some items failed; each was reported already.
+    /// Some items failed; each was reported already, and its advice.
+    #[error("{}", failed(verb, names, first))]
+    Items {
+        /// What was tried: `install`.
+        verb: &'static str,
+        /// The items.
+        names: Vec<String>,
+        /// What happened to the first.
+        #[source]
+        first: Box<Error>,
+    },
+    /// A helper program failed; what it said.
     #[error("{0}")]
     Failed(String),
 }
@@ -176,9 +246,7 @@ impl Error {
         let hint = match self {
             Self::System { op, errno, .. } => return hint(*op, *errno).map(str::to_owned),
             Self::BadFlags { .. } => "--flags takes letters of POCF, and F must be among them",
-            Self::UnknownArch(_) => {
-                "names are those of Docker, Debian, uname -m or QEMU: linux/arm64, armhf, riscv64, all"
-            }
+            Self::UnknownArch(unknown) | Self::UnknownPlatform(unknown) => unknown.advice(),
             Self::EmptyItem(_) => "separate names by single commas: --install arm64,riscv64",
             Self::NoEmulators => {
                 "fill qemu-bins/ with scripts/get-qemu and build again, or set QEMU_BINARY_PATH"
@@ -187,10 +255,19 @@ impl Error {
             Self::UnfitEmulator { .. } => "use statically linked emulators built for this machine",
             Self::DamagedEmulator { .. } => "the binary or image is damaged: fetch it again",
             Self::Host { hint, .. } => hint,
+            Self::Obstacle { hint, .. } => return hint.clone(),
+            Self::Dead { arch, .. } => {
+                return Some(format!("--install {arch} --replace replaces it"));
+            }
+            Self::NoEmulator(_) => "`binfmtctl --version` lists the emulators in this binary",
+            Self::WouldHide(_) => {
+                "install on the host, as root; or install all of these, from a binary that has emulators for them"
+            }
             Self::Missing(names) => {
                 return Some(format!("binfmtctl --install {}", names.replace(", ", ",")));
             }
             Self::Unhealthy(_) => "`binfmtctl doctor --explain ID` tells more",
+            Self::Crowded => "try again when they are done",
             Self::DidNotLast => {
                 "give the container the host's mount: -v /proc/sys/fs/binfmt_misc:/binfmt_misc, with --mount /binfmt_misc; or keep `binfmtctl hold` running"
             }
@@ -205,15 +282,30 @@ impl Error {
             // As env and chroot have it: 127 for a command that is not there, 126 for one that does not start.
             Self::System { op: Op::Start, errno: Errno::ENOENT, .. } => 127,
             Self::System { op: Op::Start, .. } => 126,
-            Self::Usage(_) | Self::EmptyItem(_) | Self::BadFlags { .. } | Self::BadName { .. } => 2,
+            Self::Usage(_)
+            | Self::UnknownPlatform(_)
+            | Self::EmptyItem(_)
+            | Self::BadFlags { .. }
+            | Self::BadName { .. } => 2,
             _ => 1,
         }
+    }
+}
+
+/// The last word on items that failed.
+fn failed(verb: &str, names: &[String], first: &Error) -> String {
+    match (names, first) {
+        // It speaks of all of them.
+        (_, Error::Obstacle { .. }) => first.to_string(),
+        ([name], _) => format!("cannot {verb} {name}: {first}"),
+        _ => format!("cannot {verb} {} of them ({}): {first}", names.len(), names.join(", ")),
     }
 }
 
 const PRIVILEGED: &str = "run the container with --privileged, or the binary as root";
 
 /// The table of advice.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn hint(op: Op, errno: Errno) -> Option<&'static str> {
     use Errno::{
         EACCES, EBUSY, EEXIST, EINVAL, ELOOP, ENODEV, ENOENT, ENOMEM, ENOSPC, ENOTDIR, EPERM,
@@ -255,13 +347,19 @@ fn hint(op: Op, errno: Errno) -> Option<&'static str> {
         }
         (Op::Register | Op::Remove, EPERM) | (Op::Remove | Op::Write, EACCES) => PRIVILEGED,
         (Op::Remove, ENOENT) => "it went away in the meantime",
-        (_, ENOSPC | ENOMEM) => {
+        (Op::Anchor | Op::Memory | Op::Probe | Op::Write | Op::Mount, ENOSPC | ENOMEM) => {
             "there is not enough memory for the emulators: install fewer, or raise the container's limit"
         }
+        (Op::WriteFile, ENOSPC) => "there is no room left there: make room, or write elsewhere",
         (Op::Probe | Op::Anchor, EPERM | EACCES) => PRIVILEGED,
         (Op::Probe | Op::Anchor | Op::Read, ENOENT) => {
             "mount /proc first: `mount -t proc proc /proc`"
         }
+        (Op::Memory, EACCES) => {
+            "memory files may not be executed here: run `sysctl vm.memfd_noexec=1`, or the container with --privileged"
+        }
+        (Op::List, ENOENT) => "--qemu-binary-path takes a directory that is there",
+        (Op::List, ENOTDIR) => "--qemu-binary-path takes a directory",
         (Op::Start, Errno::ENOEXEC) => {
             "`binfmtctl doctor PROGRAM` tells why; --platform names what to emulate"
         }

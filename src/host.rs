@@ -15,7 +15,7 @@ use crate::entry::Entry;
 use crate::error::{Error, Op};
 use crate::mountinfo::Mounts;
 use crate::root::Root;
-use crate::state::{Config, Fact, Instance, Mount, Probes, State, UserNamespace};
+use crate::state::{Config, Fact, Instance, Mount, State, UserNamespace};
 
 /// Number of the initial user namespace's inode (`PROC_USER_INIT_INO`).
 const INITIAL_USER_NS: u64 = 0xEFFF_FFFD;
@@ -34,14 +34,14 @@ impl Instance {
         let mut this = Self { enabled: text.trim() == "enabled", ..Self::default() };
         for file in fs::read_dir(dir).map_err(|error| Error::system(Op::Read, dir, error))? {
             let file = file.map_err(|error| Error::system(Op::Read, dir, error))?;
-            let name = file.file_name().to_string_lossy().into_owned();
+            let name = file.file_name();
             if name == "register" || name == "status" {
                 continue;
             }
             // Bytes, as a path or a name need not be UTF-8.
             let parsed = fs::read(file.path())
                 .map_err(|error| Error::system(Op::Read, file.path(), error))
-                .and_then(|bytes| Entry::parse(&name, &String::from_utf8_lossy(&bytes)));
+                .and_then(|bytes| Entry::parse(&name, &bytes));
             match parsed {
                 Ok(entry) => this.entries.push(entry),
                 // Gone between listing and reading: somebody else is at work.
@@ -55,23 +55,16 @@ impl Instance {
 
 /// Looks at everything but test programs.
 pub fn observe(root: &Root) -> State {
-    observe_instance(root, root.mount_point())
-}
-
-/// As [`observe`], but reads the entries through another mount, see [`look`].
-pub fn observe_instance(root: &Root, instance: &Path) -> State {
     let release = read(&root.proc("sys/kernel/osrelease"));
     let status = parse::<Status>(&root.proc("self/status"));
-    let mount = observe_mount(root);
+    let (mount, instance) = observe_entries(root);
     State {
         kernel: release.as_ref().map_err(Clone::clone).and_then(|release| {
             KernelVersion::from_str(release.trim())
                 .map_err(|error| format!("{error} in '{}'", release.trim()))
         }),
         config: observe_config(root, release.as_deref().unwrap_or_default().trim()),
-        filesystem: read(&root.proc("filesystems")).map(|text| {
-            text.lines().any(|line| line.split_whitespace().last() == Some("binfmt_misc"))
-        }),
+        filesystem: observe_filesystem(root),
         module: read(
             &root
                 .path("/lib/modules")
@@ -84,21 +77,31 @@ pub fn observe_instance(root: &Root, instance: &Path) -> State {
         main_process: observe_main_process(root),
         root: status.as_ref().map(|status| status.euid == 0).map_err(Clone::clone),
         sys_admin: status.map(|status| status.capeff >> CAP_SYS_ADMIN & 1 == 1),
-        instance: match &mount {
-            // Reading through an automount would trigger it.
-            Ok(Mount::Autofs) if instance == root.mount_point() => {
-                Err("its automount has not been triggered".to_owned())
-            }
-            Ok(Mount::None) if instance == root.mount_point() => {
-                Err("binfmt_misc is not mounted".to_owned())
-            }
-            Err(why) if instance == root.mount_point() => Err(why.clone()),
-            _ => Instance::read(&root.path(instance)).map_err(|error| error.to_string()),
-        },
+        instance,
         mount,
-        probes: Probes::default(),
+        mount_point: root.mount_point().to_owned(),
+        probes: Err(Error::NoneRun),
         surroundings: None,
     }
+}
+
+/// What is at the mount point, and the entries in it: what an install changes.
+pub fn observe_entries(root: &Root) -> (Fact<Mount>, Fact<Instance>) {
+    let mount = observe_mount(root);
+    let instance = match &mount {
+        // Reading through an automount would trigger it.
+        Ok(Mount::Autofs) => Err("its automount has not been triggered".to_owned()),
+        Ok(Mount::None) => Err("binfmt_misc is not mounted".to_owned()),
+        Err(why) => Err(why.clone()),
+        Ok(_) => Instance::read(&root.path(root.mount_point())).map_err(|error| error.to_string()),
+    };
+    (mount, instance)
+}
+
+/// Whether the kernel knows the file system now; looking may have made it load its module.
+pub fn observe_filesystem(root: &Root) -> Fact<bool> {
+    read(&root.proc("filesystems"))
+        .map(|text| text.lines().any(|line| line.split_whitespace().last() == Some("binfmt_misc")))
 }
 
 fn read(path: &Path) -> Fact<String> {

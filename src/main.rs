@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use binfmtctl::cli::Cli;
+use binfmtctl::cli::{self, Unclear};
 use binfmtctl::command::run;
 use binfmtctl::error::Error;
 use binfmtctl::probe;
@@ -15,27 +15,26 @@ fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
     let hidden = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
     if [probe::SUBCOMMAND, run::SUBCOMMAND].contains(&hidden) {
-        let root = Root::new(Path::new("/"), Path::new(MOUNT_POINT));
+        let root = Root::of_this_system(Path::new(MOUNT_POINT));
         let argument = args.get(2).and_then(|argument| argument.to_str());
         let main = if hidden == probe::SUBCOMMAND { probe::main } else { run::map_ids };
         return finish(main(argument, &root, &mut io::stdout().lock()));
     }
-    let request = match Cli::from_args(args) {
-        Ok(request) => request,
-        Err(error) => {
+    match cli::parse(args) {
+        Ok((request, general)) => finish(binfmtctl::run_request(
+            &request,
+            &general,
+            Terminal::of_stdout(),
+            &mut io::stdout().lock(),
+            &mut io::stderr().lock(),
+        )),
+        Err(Unclear::Value(error)) => finish(Err(error)),
+        Err(Unclear::Usage(error)) => {
             // Help goes to stdout, errors to stderr; a closed stream is no reason to panic.
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }
-    };
-    let root = Root::new(Path::new("/"), &request.mount);
-    finish(binfmtctl::run_request(
-        &request,
-        &root,
-        Terminal::of_stdout(),
-        &mut io::stdout().lock(),
-        &mut io::stderr().lock(),
-    ))
+    }
 }
 
 /// Prints an error, the advice before it: callers such as setup-qemu-action show the last line.

@@ -1,18 +1,21 @@
 //! Opens namespaces and mounts binfmt_misc in them.
 
+#![expect(clippy::disallowed_methods, reason = "opens namespaces and mounts in them")]
+
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::{chroot, fchdir};
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::error::{Error, Op};
 use crate::root::Root;
-use crate::state::{State, UserNamespace};
+use crate::state::{Instance, State, UserNamespace};
 
 /// Opens a private mount namespace for this thread and all it starts.
 ///
@@ -21,6 +24,28 @@ use crate::state::{State, UserNamespace};
 pub fn isolate_mounts() -> nix::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+}
+
+/// This thread's mount namespace, to be entered again.
+///
+/// # Errors
+/// ENOENT where /proc is not mounted.
+pub fn current_mounts(root: &Root) -> io::Result<fs::File> {
+    fs::File::open(root.proc("thread-self/ns/mnt"))
+}
+
+/// Enters a mount namespace, with `root`, opened in it, as the root directory: this process may be
+/// in a chroot.
+///
+/// The kernel refuses that, with EINVAL, to a thread whose root directory others share. Threads that
+/// have been joined may still be on their way out, so it is tried for a while.
+///
+/// # Errors
+/// As setns(2).
+pub fn enter_mounts(mounts: &fs::File, root: &fs::File) -> nix::Result<()> {
+    until_alone(|| setns(mounts, CloneFlags::CLONE_NEWNS))?;
+    fchdir(root)?;
+    chroot(".")
 }
 
 /// Opens a user namespace and in it a private mount namespace, for this process of one thread.
@@ -44,8 +69,13 @@ pub fn isolate_as_user(root: &Root) -> io::Result<()> {
 /// # Errors
 /// As unshare(2).
 pub fn unshare_user(others: CloneFlags) -> nix::Result<()> {
+    until_alone(|| unshare(CloneFlags::CLONE_NEWUSER | others))
+}
+
+/// Tries for a second what the kernel refuses, with EINVAL, as long as there are other threads.
+fn until_alone(attempt: impl Fn() -> nix::Result<()>) -> nix::Result<()> {
     for _ in 0..1000 {
-        match unshare(CloneFlags::CLONE_NEWUSER | others) {
+        match attempt() {
             Err(Errno::EINVAL) => std::thread::sleep(std::time::Duration::from_millis(1)),
             result => return result,
         }
@@ -94,23 +124,36 @@ pub fn unmount(at: &Path) -> Result<(), Error> {
     umount2(at, MntFlags::empty()).map_err(|errno| Error::system(Op::Unmount, at, errno))
 }
 
-/// Makes the host's instance readable without changing anything that others see.
+/// Whether binfmt_misc is not mounted, and mounting it to look at it changes nothing for anybody.
 ///
-/// Returns the directory to read it from. Where nothing is mounted at the mount point, this thread
-/// moves to a private mount namespace and mounts there. Not so in a nested user namespace, which its
-/// first mount would cut off from the host's entries for life, unless what ran in `state.probes`
-/// shows that it has an instance already.
-pub fn look(root: &Root, state: &State) -> PathBuf {
-    let harmless = state.user_namespace == Ok(UserNamespace::Initial) || state.hides_own_instance();
-    if !state.mounted()
-        && harmless
-        && isolate_mounts().is_ok()
-        && let Ok(scratch) = root.scratch()
-        && mount_binfmt(&scratch).is_ok()
-    {
-        return scratch;
+/// In a nested user namespace it would: its first mount cuts it off from the host's entries for
+/// life, unless what ran in `state.probes` shows that it has an instance already.
+pub fn may_look(state: &State) -> bool {
+    !state.mounted()
+        && (state.user_namespace == Ok(UserNamespace::Initial) || state.hides_own_instance())
+}
+
+/// Reads the entries where binfmt_misc is not mounted, if that changes nothing.
+pub fn peek(root: &Root, state: &State) -> Option<Instance> {
+    if !may_look(state) {
+        return None;
     }
-    root.mount_point().into()
+    with_private_mount(root, |instance| Instance::read(instance).ok()).flatten()
+}
+
+/// Lets `work` use a mount of binfmt_misc that only its thread sees; `None` where none is allowed.
+/// See [`may_look`] for when that is harmless.
+pub fn with_private_mount<T: Send>(root: &Root, work: impl FnOnce(&Path) -> T + Send) -> Option<T> {
+    let look = || {
+        isolate_mounts().ok()?;
+        let scratch = root.scratch().ok()?;
+        mount_binfmt(&scratch).ok()?;
+        let result = work(&scratch);
+        // At once, and not when the kernel gets round to freeing the namespace.
+        let _ = umount2(&scratch, MntFlags::MNT_DETACH);
+        Some(result)
+    };
+    std::thread::scope(|scope| scope.spawn(look).join()).ok().flatten()
 }
 
 /// Lets systemd's automount mount what it stands for, as any access from the host does.

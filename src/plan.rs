@@ -1,292 +1,429 @@
-//! Decides what an install or uninstall has to do. Pure: `--dry-run` prints it, `apply` does it.
+//! Decides what is to be done. Pure: `--dry-run` prints the plan, [`crate::apply`] carries it out.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::arch::{ARCHES, Arch, HOST};
-use crate::emulator::Emulators;
+use crate::check::{self, Finding};
+use crate::cli::Options;
+use crate::emulator::{Emulator, Emulators};
 use crate::entry::{Entry, EntryName, Flags, Registration};
 use crate::error::Error;
-use crate::platform::Platform;
-use crate::state::Probe;
-use crate::state::{Server, State};
+use crate::family::QEMU;
+use crate::kernel;
+use crate::platform::{Platform, Unknown};
+use crate::state::{Probe, RunBy, State};
+
+/// All that a command is to do, in order.
+#[derive(Debug, Default)]
+pub struct Plan<'a> {
+    /// Where binfmt_misc is to be mounted first.
+    pub mount: Option<PathBuf>,
+    /// An item each.
+    pub steps: Vec<Step<'a>>,
+    /// What the user should know of it.
+    pub notes: Vec<String>,
+}
 
 /// One item of a request and what becomes of it.
 #[derive(Debug)]
-pub struct Step {
+pub struct Step<'a> {
     /// What it is called in the log: `arm64`, or what the user typed where that is nothing.
     pub subject: String,
-    /// The architecture, of an install.
-    pub arch: Option<&'static Arch>,
     /// What is to be done.
-    pub action: Action,
+    pub action: Action<'a>,
 }
 
 /// What is to be done about one item.
 #[derive(Debug)]
-pub enum Action {
+pub enum Action<'a> {
     /// Nothing, and all is well; the reason.
     Keep(String),
     /// Nothing, as it cannot be done.
     Refuse(Error),
-    /// Register what is not there.
-    Register(&'static Arch, Registration),
-    /// Register and remove the entry that has the name.
-    Replace(&'static Arch, Registration),
-    /// Remove an entry.
-    Remove(EntryName),
+    /// Make an entry.
+    Register(Job<'a>),
+    /// Remove the entry whose file has this name.
+    Remove(OsString),
     /// Remove nothing, as nothing matches; whether that is an error.
     NotFound {
-        /// A glob may match nothing, a name may not.
+        /// A glob or a platform may match nothing, any other name may not.
         benign: bool,
+    },
+    /// Write a file on disk; of `persist`.
+    Write {
+        /// Its path in the system written to.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+        /// What goes in.
+        content: Content<'a>,
+    },
+    /// Make a symbolic link on disk; of `persist`.
+    Link {
+        /// Its path in the system written to.
+        path: PathBuf,
+        /// Where it points.
+        to: PathBuf,
     },
 }
 
-impl fmt::Display for Step {
+/// What a file is to hold.
+#[derive(Debug, Clone)]
+pub enum Content<'a> {
+    /// A text.
+    Text(String),
+    /// An emulator.
+    Emulator(&'a Emulator),
+}
+
+/// An entry to be made.
+#[derive(Debug, Clone)]
+pub struct Job<'a> {
+    /// Whose programs it takes.
+    pub arch: &'static Arch,
+    /// What runs them.
+    pub emulator: &'a Emulator,
+    /// What is written to `register`.
+    pub registration: Registration,
+    /// Whether an entry has the name, which is to go once the new one works.
+    pub replaces: bool,
+}
+
+impl fmt::Display for Plan<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { subject, action, .. } = self;
+        if let Some(at) = &self.mount {
+            writeln!(f, "mount binfmt_misc on {}", at.display())?;
+        }
+        self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))
+    }
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { subject, action } = self;
         match action {
             Action::Keep(why) => write!(f, "{subject}: nothing to do: {why}"),
             Action::Refuse(error) => write!(f, "{subject}: cannot: {error}"),
-            Action::Register(_, registration) => {
+            Action::Register(Job { registration, replaces, .. }) => {
                 let (name, flags) = (registration.name(), registration.flags());
-                write!(f, "{subject}: register {name} with flags {flags}")
+                match replaces {
+                    false => write!(f, "{subject}: register {name} with flags {flags}"),
+                    true => write!(f, "{subject}: replace {name} by our own with flags {flags}"),
+                }
             }
-            Action::Replace(_, registration) => {
-                let (name, flags) = (registration.name(), registration.flags());
-                write!(f, "{subject}: replace {name} by our own with flags {flags}")
-            }
-            Action::Remove(name) => write!(f, "{subject}: remove {name}"),
+            Action::Remove(file) => write!(f, "{subject}: remove {}", file.display()),
             Action::NotFound { .. } => write!(f, "{subject}: not found"),
+            Action::Write { path, .. } => write!(f, "{subject}: write {}", path.display()),
+            Action::Link { path, to } => {
+                write!(f, "{subject}: link {} to {}", path.display(), to.display())
+            }
         }
     }
 }
 
-/// What the user wants of an install beyond the list.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Flags asked for; `None` leaves the choice to us.
-    pub flags: Option<Flags>,
-    /// Whether to leave flag C out.
-    pub no_credentials: bool,
-    /// Whether entries that are not ours may be replaced.
-    pub replace: bool,
-}
+impl<'a> Plan<'a> {
+    /// The entries to be made.
+    pub fn jobs(&self) -> impl Iterator<Item = &Job<'a>> {
+        self.steps.iter().filter_map(|step| match &step.action {
+            Action::Register(job) => Some(job),
+            _ => None,
+        })
+    }
 
-impl Options {
-    /// The flags to register with.
-    ///
-    /// By default all four. P is left out where neither kernel nor emulator could agree on it:
-    /// QEMU learns of it through AT_FLAGS, which Linux sets since 5.12 and 5.10.225.
-    ///
-    /// # Errors
-    /// None: the letters are known.
-    pub fn flags(&self, state: &State) -> Result<Flags, Error> {
-        let all = Flags::parse(Flags::KNOWN)?;
-        let default = match state.version() {
-            Some(v)
-                if (v.major, v.minor) < (5, 12)
-                    && !((v.major, v.minor) == (5, 10) && v.patch >= 225) =>
-            {
-                all.without('P')
-            }
-            _ => all,
-        };
-        let flags = self.flags.clone().unwrap_or(default);
-        Ok(if self.no_credentials { flags.without('C') } else { flags })
+    /// Whether it removes entries.
+    pub fn removes(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.action, Action::Remove(_)))
+    }
+
+    /// The items that it cannot do.
+    pub fn refused(&self) -> Vec<(&str, &Error)> {
+        let refused = self.steps.iter().filter_map(|step| match &step.action {
+            Action::Refuse(error) => Some((step.subject.as_str(), error)),
+            Action::NotFound { benign: false } => Some((step.subject.as_str(), &Error::NotFound)),
+            _ => None,
+        });
+        refused.collect()
     }
 }
 
-/// Splits a list as people type it.
+/// The flags to register with.
 ///
-/// # Errors
-/// An item with nothing in it.
-pub fn items(list: &str) -> Result<Vec<&str>, Error> {
-    let items: Vec<_> = list.split(',').map(str::trim).collect();
-    if items.contains(&"") { Err(Error::EmptyItem(Error::shorten(list))) } else { Ok(items) }
+/// By default all four. P is left out where neither kernel nor emulator could agree on it.
+pub fn flags(options: &Options, state: &State) -> Flags {
+    let told = state.version().is_none_or(|v| kernel::FLAG_P_IS_TOLD.is_in(&v));
+    let default = if told { Flags::all() } else { Flags::all().without('P') };
+    let flags = options.flags.clone().unwrap_or(default);
+    if options.no_credentials { flags.without('C') } else { flags }
 }
 
-/// The architectures that an install names, each once, with what the user called them.
+/// The architectures that a list names, each once, with what the user called them.
 ///
-/// # Errors
-/// An empty item. Unknown names come back as they are.
-pub fn requested(
-    list: &str,
-    emulators: &Emulators,
-) -> Result<Vec<Result<&'static Arch, String>>, Error> {
+/// Unknown names come back as they are.
+pub fn requested(list: &[String], emulators: &Emulators) -> Vec<Result<&'static Arch, Unknown>> {
     let mut requested = Vec::new();
     let mut add = |item| {
         if !requested.contains(&item) {
             requested.push(item);
         }
     };
-    for item in items(list)? {
+    for item in list {
         if item.eq_ignore_ascii_case("all") {
             let carried = ARCHES.iter().filter(|arch| emulators.get(arch).is_some());
             carried.for_each(|arch| add(Ok(arch)));
         } else {
-            add(Platform::parse(item).map(|platform| platform.arch).ok_or(item.to_owned()));
+            add(Platform::parse(item).map(|platform| platform.arch).ok_or(Unknown::new(item)));
         }
     }
-    Ok(requested)
+    requested
+}
+
+/// What to tell of names that are right, but often mean another architecture.
+pub fn notes(list: &[String]) -> Vec<String> {
+    list.iter().filter_map(|item| Platform::parse(item)?.note(item)).collect()
+}
+
+/// What can be had to run an architecture's programs.
+#[derive(Debug)]
+pub enum Choice<'a> {
+    /// The machine runs them itself: nothing is ever registered. The reason, in words.
+    Native(&'static str),
+    /// This emulator.
+    Emulator(&'a Emulator),
+}
+
+/// Chooses what runs `arch`'s programs: the one place that decides what is never registered.
+///
+/// An entry for what the CPU runs would take every start of such a program; one for our own
+/// architecture that of the emulator, too, so that nothing would start any more.
+///
+/// # Errors
+/// Where it is not known what runs here; no emulator at hand, or one that is unfit.
+pub fn choose<'a>(
+    arch: &'static Arch,
+    emulators: &'a Emulators,
+    state: &State,
+) -> Result<Choice<'a>, Error> {
+    if arch == HOST {
+        return Ok(Choice::Native("this machine's own architecture, which is never registered"));
+    }
+    if arch.may_be_native() && state.run_by(arch).map_err(Error::NotKnown)? == Some(RunBy::Native) {
+        return Ok(Choice::Native("runs natively on this machine and is not registered"));
+    }
+    emulators.find(arch).map(Choice::Emulator)
 }
 
 /// Plans an install of what [`requested`] gave.
 ///
 /// # Errors
-/// A binary without emulators.
-pub fn install(
-    requested: &[Result<&'static Arch, String>],
+/// What keeps anything from being installed; an empty list, as of a binary without emulators.
+pub fn install<'a>(
+    requested: &[Result<&'static Arch, Unknown>],
     options: &Options,
-    emulators: &Emulators,
+    emulators: &'a Emulators,
     state: &State,
-) -> Result<Vec<Step>, Error> {
-    let flags = options.flags(state)?;
-    let step = |item: &Result<&'static Arch, String>| match item {
-        Err(name) => {
-            let subject = Error::shorten(name);
-            Step {
-                action: Action::Refuse(Error::UnknownArch(subject.clone())),
-                arch: None,
-                subject,
-            }
-        }
-        Ok(arch) => {
-            let action = install_one(arch, &flags, options, emulators, state);
-            Step {
-                subject: arch.oci.to_owned(),
-                arch: Some(arch),
-                action: action.unwrap_or_else(Action::Refuse),
-            }
-        }
-    };
+) -> Result<Plan<'a>, Error> {
     if requested.is_empty() {
         return Err(Error::NoEmulators); // `all` of none
     }
-    Ok(requested.iter().map(step).collect())
+    state.probes.as_ref().map_err(Clone::clone)?;
+    let flags = flags(options, state);
+    let step = |item: &Result<&'static Arch, Unknown>| match item {
+        Err(name) => Step {
+            subject: name.shown().to_owned(),
+            action: Action::Refuse(Error::UnknownArch(name.clone())),
+        },
+        Ok(arch) => Step {
+            subject: arch.oci.to_owned(),
+            action: install_one(arch, &flags, options, emulators, state)
+                .unwrap_or_else(Action::Refuse),
+        },
+    };
+    let mut plan = Plan { steps: requested.iter().map(step).collect(), ..Plan::default() };
+    if plan.jobs().next().is_none() {
+        return Ok(plan);
+    }
+    if !state.mounted() {
+        plan.mount = Some(state.mount_point.clone());
+        keep_what_a_mount_hides(&mut plan, &flags, emulators, state);
+    }
+    if let Some(obstacle) = check::obstacle(state) {
+        refuse_all(&mut plan, &obstacle);
+    }
+    Ok(plan)
 }
 
-fn install_one(
+/// A mount that gives this user namespace an instance of its own hides the entries by which other
+/// programs run here. So these are registered in it too; where that cannot be, nothing is mounted.
+fn keep_what_a_mount_hides<'a>(
+    plan: &mut Plan<'a>,
+    flags: &Flags,
+    emulators: &'a Emulators,
+    state: &State,
+) {
+    let hidden = state.mount_would_hide();
+    let (mut also, mut lost) = (Vec::new(), Vec::new());
+    for arch in hidden {
+        let job = emulators.find(arch).and_then(|emulator| job(arch, emulator, emulators, flags));
+        match job {
+            Ok(job) => also.push((arch, job)),
+            Err(_) => lost.push(arch.oci),
+        }
+    }
+    if !lost.is_empty() {
+        let error = Error::WouldHide(lost.join(", "));
+        for step in &mut plan.steps {
+            if matches!(step.action, Action::Register(_)) {
+                step.action = Action::Refuse(error.clone());
+            }
+        }
+        plan.mount = None;
+        return;
+    }
+    for (arch, job) in also {
+        plan.notes.push(format!(
+            "{arch} ran here by an entry outside of this user namespace, which its own binfmt_misc hides: registering it here, too"
+        ));
+        let action = Action::Register(job);
+        match plan.steps.iter_mut().find(|step| step.subject == arch.oci) {
+            Some(step) => step.action = action,
+            None => plan.steps.push(Step { subject: arch.oci.to_owned(), action }),
+        }
+    }
+}
+
+fn refuse_all(plan: &mut Plan<'_>, obstacle: &Finding) {
+    for step in &mut plan.steps {
+        if matches!(step.action, Action::Register(_)) {
+            step.action = Action::Refuse(Error::Obstacle {
+                what: obstacle.what.clone(),
+                hint: obstacle.way.hint().map(str::to_owned),
+            });
+        }
+    }
+    plan.mount = None;
+}
+
+fn job<'a>(
+    arch: &'static Arch,
+    emulator: &'a Emulator,
+    emulators: &Emulators,
+    flags: &Flags,
+) -> Result<Job<'a>, Error> {
+    let name = EntryName::new(&emulators.entry_name(arch))?;
+    let registration = Registration::new(name, arch, &emulator.shown_as, flags.clone())?;
+    Ok(Job { arch, emulator, registration, replaces: false })
+}
+
+fn install_one<'a>(
     arch: &'static Arch,
     flags: &Flags,
     options: &Options,
-    emulators: &Emulators,
+    emulators: &'a Emulators,
     state: &State,
-) -> Result<Action, Error> {
-    // Whatever else is true: an entry for our own architecture would take every program's exec,
-    // the emulator's own included.
-    if arch == HOST {
-        return Ok(Action::Keep(
-            "this machine's own architecture, which is never registered".to_owned(),
-        ));
-    }
-    let server = state.server(arch);
-    if server == Some(Server::Native) {
-        return Ok(Action::Keep("runs natively on this machine and is not registered".to_owned()));
-    }
-    let name = EntryName::new(&emulators.entry_name(arch))?;
-    let Some(emulator) = emulators.get(arch) else {
-        return match server {
-            Some(server) => Ok(Action::Keep(served_by(&server, state.probes.get(arch)))),
-            None if emulators.is_empty() => Err(Error::NoEmulators),
-            None => Err(Error::Host {
-                what: format!("no emulator for {arch} at hand"),
-                hint: "`binfmtctl --version` lists the emulators in this binary".to_owned(),
-            }),
-        };
+) -> Result<Action<'a>, Error> {
+    let probe = state.probe(arch);
+    let run_by = state.run_by(arch);
+    let job = match choose(arch, emulators, state) {
+        Ok(Choice::Native(why)) => return Ok(Action::Keep(why.to_owned())),
+        Ok(Choice::Emulator(emulator)) => job(arch, emulator, emulators, flags)?,
+        // What works needs no emulator of ours.
+        Err(error) => match &run_by {
+            Ok(Some(server)) => return Ok(Action::Keep(works_by(server, probe))),
+            _ => return Err(error),
+        },
     };
-    let registration = Registration::new(name.clone(), arch, &emulator.shown_as, flags.clone())?;
-    let probe = state.probes.get(arch);
-    let ours = probe.is_some_and(|probe| probe.ours);
-    if let Some(server) = &server {
-        let as_wanted = matches!(server, Server::Entry(entry) if registration.is(entry));
-        if ours && as_wanted {
+    if let Ok(Some(server)) = &run_by {
+        let as_wanted = matches!(server, RunBy::Entry(entry) if job.registration.is(entry));
+        if probe.is_some_and(|probe| probe.ours) && as_wanted {
             return Ok(Action::Keep("unchanged".to_owned()));
         }
         if !options.replace {
-            return Ok(Action::Keep(served_by(server, probe)));
+            return Ok(Action::Keep(works_by(server, probe)));
         }
     }
     let instance = state.instance.as_ref().ok();
-    match instance.and_then(|instance| instance.entry(name.as_str())) {
-        None => Ok(Action::Register(arch, registration)),
-        Some(_) if options.replace => Ok(Action::Replace(arch, registration)),
-        Some(entry) => Err(Error::Host {
-            what: format!(
-                "{name} is registered already but does not work in containers: {}",
-                dead(entry, state)
-            ),
-            hint: format!("--install {arch} --replace replaces it"),
+    match instance.and_then(|instance| instance.entry(job.registration.name().as_str())) {
+        None => Ok(Action::Register(job)),
+        Some(_) if options.replace => Ok(Action::Register(Job { replaces: true, ..job })),
+        Some(entry) if run_by.is_err() && job.registration.is(entry) => {
+            Ok(Action::Keep(format!("unchanged; {}", run_by.err().unwrap_or_default())))
+        }
+        Some(entry) => Err(Error::Dead {
+            name: entry.name.clone(),
+            why: state.why_not_running(entry),
+            arch: arch.oci,
         }),
     }
 }
 
 /// What makes an architecture work that we have not made work.
-fn served_by(server: &Server<'_>, probe: Option<&Probe>) -> String {
-    let version = match probe.and_then(|probe| probe.qemu.as_ref()) {
-        Some(version) => format!(" (QEMU {version})"),
+fn works_by(server: &RunBy<'_>, probe: Option<&Probe>) -> String {
+    let emulator = match probe.and_then(|probe| probe.emulator.as_ref()) {
+        Some(emulator) => format!(" ({emulator})"),
         None => String::new(),
     };
     match server {
-        Server::Native => "runs natively".to_owned(),
-        Server::Hidden => format!("works already{version}"),
-        Server::Entry(entry) => {
+        RunBy::Native => "runs natively".to_owned(),
+        RunBy::Hidden => format!("works already{emulator}"),
+        RunBy::Entry(entry) => {
             let (name, path, flags) = (&entry.name, entry.interpreter.display(), &entry.flags);
-            format!("works already by {name}, {path}{version}, flags {flags}")
+            format!("works already by {name}, {path}{emulator}, flags {flags}")
         }
-    }
-}
-
-/// Why an entry does not run test programs.
-pub fn dead(entry: &Entry, state: &State) -> String {
-    let interpreter = entry.interpreter.display();
-    if !entry.enabled {
-        return "it is disabled".to_owned();
-    }
-    if !entry.flags.has('F') {
-        return format!("it lacks flag F, so {interpreter} would have to be in every container");
-    }
-    let arches: Vec<_> = entry.arches().collect();
-    if arches.is_empty() {
-        return "it matches no program of any known architecture".to_owned();
-    }
-    let winner =
-        arches.iter().find_map(|arch| state.taker(arch)).filter(|winner| winner.name != entry.name);
-    if let Some(winner) = winner {
-        return format!("the newer entry {} takes its programs", winner.name);
-    }
-    match arches.iter().find_map(|arch| state.probes.get(arch)) {
-        Some(probe) => probe.outcome.to_string(),
-        None => "no test program was run".to_owned(),
     }
 }
 
 /// Plans an uninstall. Needs only the entries, no probes.
-///
-/// # Errors
-/// An empty item in the list.
-pub fn uninstall(list: &str, emulators: &Emulators, entries: &[Entry]) -> Result<Vec<Step>, Error> {
-    let mut steps: Vec<Step> = Vec::new();
-    for item in items(list)? {
-        let found: Vec<_> =
-            entries.iter().filter(|entry| is_meant(item, entry, emulators)).collect();
+pub fn uninstall<'a>(
+    list: &[String],
+    emulators: &Emulators,
+    entries: &[Entry],
+    unreadable: &[(OsString, String)],
+) -> Plan<'a> {
+    let mut steps: Vec<Step<'a>> = Vec::new();
+    for item in list {
+        let found = entries.iter().filter(|entry| is_meant(item, entry, emulators));
+        let named = unreadable.iter().map(|(file, _)| file).filter(|file| *file == item.as_str());
+        let found: Vec<_> = found.map(|entry| &entry.file).chain(named).cloned().collect();
         if found.is_empty() {
-            let benign = item.eq_ignore_ascii_case("all") || is_glob(item);
+            let benign = item.eq_ignore_ascii_case("all")
+                || is_glob(item)
+                || Platform::parse(item).is_some();
             let subject = Error::shorten(item);
-            steps.push(Step { subject, arch: None, action: Action::NotFound { benign } });
+            steps.push(Step { subject, action: Action::NotFound { benign } });
         }
-        for entry in found {
-            let name = EntryName::new(&entry.name)?;
-            let subject = entry.name.strip_prefix("qemu-").unwrap_or(&entry.name).to_owned();
+        for file in found {
+            let name = file.to_string_lossy();
+            let subject = QEMU.strip(&name).unwrap_or(&name).to_owned();
             // Lists overlap: `all,arm64`.
-            if !steps
-                .iter()
-                .any(|step| matches!(&step.action, Action::Remove(other) if *other == name))
-            {
-                steps.push(Step { subject, arch: None, action: Action::Remove(name) });
+            let same =
+                |step: &Step<'_>| matches!(&step.action, Action::Remove(other) if *other == file);
+            if !steps.iter().any(same) {
+                steps.push(Step { subject, action: Action::Remove(file) });
             }
         }
     }
-    Ok(steps)
+    Plan { steps, ..Plan::default() }
+}
+
+/// What will be once the entries that `plan` removes are gone: for a plan that follows it.
+pub fn after_removal(plan: &Plan<'_>, state: &mut State) {
+    let removed = |entry: &Entry| {
+        plan.steps
+            .iter()
+            .any(|step| matches!(&step.action, Action::Remove(file) if *file == entry.file))
+    };
+    let gone: Vec<_> =
+        ARCHES.iter().filter(|arch| state.matching_entry(arch).is_some_and(&removed)).collect();
+    if let Ok(probes) = &mut state.probes {
+        gone.iter().for_each(|arch| {
+            probes.by_target.remove(arch.target);
+        });
+    }
+    if let Ok(instance) = &mut state.instance {
+        instance.entries.retain(|entry| !removed(entry));
+    }
 }
 
 fn is_glob(item: &str) -> bool {
@@ -300,9 +437,8 @@ fn is_meant(item: &str, entry: &Entry, emulators: &Emulators) -> bool {
     if entry.name == item {
         return true;
     }
-    let qemu =
-        entry.is_qemu() || ARCHES.iter().any(|arch| emulators.entry_name(arch) == entry.name);
-    if !qemu {
+    let ours = ARCHES.iter().any(|arch| emulators.entry_name(arch) == entry.name);
+    if !entry.is_qemu() && !ours {
         return false;
     }
     if item.eq_ignore_ascii_case("all") {
@@ -367,13 +503,5 @@ mod tests {
             assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
         }
         assert!(!glob("*a".repeat(100).as_bytes(), "a".repeat(99).as_bytes()));
-    }
-
-    #[test]
-    fn lists_are_split_as_people_type_them() {
-        assert_eq!(items("arm64, riscv64").unwrap(), ["arm64", "riscv64"]);
-        for list in ["", ",", "arm64,", " ,arm64"] {
-            assert!(items(list).is_err(), "{list:?}");
-        }
     }
 }

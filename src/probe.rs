@@ -10,9 +10,11 @@
 )]
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -27,19 +29,24 @@ use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::chroot;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, readlinkat, unlinkat};
 use rustix::pipe::fcntl_setpipe_size;
 use serde::{Deserialize, Serialize};
 
 use crate::arch::{AMD64_LEVELS, Arch};
-use crate::emulator::Emulators;
+use crate::elf;
+use crate::emulator::{Emulator, Emulators};
 use crate::error::{Error, Op};
+use crate::family::{Family, QEMU};
 use crate::namespace::{isolate_as_user, isolate_mounts};
 use crate::root::Root;
-use crate::state::{Outcome, Probe, Probes, TIME_LIMIT};
+use crate::state::{Identity, Outcome, Probe, Probes, Program, TIME_LIMIT};
 
 /// First argument of a process that is to probe; arguments after it are QEMU target names.
 pub const SUBCOMMAND: &str = "__probe";
+
+/// How much of what an emulator says of itself is read, in bytes.
+const MOST_PRINTED: usize = 4096;
 
 /// What a probing process is to do; it is handed over as JSON in one argument.
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,7 +87,17 @@ pub fn probe<'a>(
         .stdin(Stdio::piped())
         .output()
         .map_err(failed)?;
-    serde_json::from_slice(&output.stdout).map_err(|_| failed(Errno::EPERM.into()))
+    serde_json::from_slice(&output.stdout).map_err(|_| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().last().unwrap_or_default();
+        let how = match (output.status.signal(), output.status.code()) {
+            (Some(signal), _) => format!("ended by signal {signal}"),
+            (None, Some(code)) => format!("exit status {code}"),
+            (None, None) => "ended".to_owned(),
+        };
+        let said = last.strip_prefix("error: ").unwrap_or(last);
+        Error::NotProbed(if said.is_empty() { how } else { said.to_owned() })
+    })
 }
 
 /// The probing process's main: `job` is its argument, [`Probes`] go to `out` as JSON.
@@ -108,17 +125,20 @@ pub fn main(job: Option<&str>, root: &Root, out: &mut dyn Write) -> Result<(), E
     let queue = Mutex::new(programs.iter());
     let lock = |error: std::sync::PoisonError<_>| error.into_inner();
     thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let Some(programs) = queue.lock().unwrap_or_else(lock).next() else { break };
-                    let probe = programs.run(&stage, &emulators);
-                    if let Ok(mut results) = results.lock() {
-                        results.insert(programs.arch.target.to_owned(), probe);
-                    }
+        let work = || {
+            loop {
+                let Some(programs) = queue.lock().unwrap_or_else(lock).next() else { break };
+                let probe = programs.run(&stage, &emulators);
+                if let Ok(mut results) = results.lock() {
+                    results.insert(programs.arch.target.to_owned(), probe);
                 }
-            });
+            }
+        };
+        // This thread works as well; where no others can be had it works alone.
+        for _ in 1..thread::available_parallelism().map_or(1, usize::from) {
+            let _ = thread::Builder::new().spawn_scoped(scope, work);
         }
+        work();
     });
     for (name, _) in programs.iter().flat_map(|programs| &programs.files) {
         stage.remove(name);
@@ -144,6 +164,7 @@ impl Programs {
             };
             files.extend(AMD64_LEVELS.iter().map(level));
         }
+        files.extend(arch.waiting().map(|program| (format!("{}-waiting", arch.target), program)));
         Self { arch, files }
     }
 
@@ -152,25 +173,50 @@ impl Programs {
         if matches!(outcome, Outcome::Crashed(_)) {
             outcome = stage.run(&self.files[0].0);
         }
-        let (mut qemu, mut ours, mut anchored) = (None, false, false);
-        let mut levels = Vec::new();
-        if outcome == Outcome::Ran {
-            let (version, program) = stage.version(&self.files[0].0);
-            anchored = program.as_ref().is_some_and(is_in_roots_memory);
-            ours = program
-                .zip(emulators.get(self.arch))
-                .is_some_and(|(program, emulator)| emulator.is(&program));
-            qemu = version;
-            // Each level includes those below it.
-            let has = |(name, _): &&(String, Vec<u8>)| stage.run(name) == Outcome::Ran;
-            levels.extend(
-                self.files[1..].iter().take_while(has).filter_map(|(name, _)| {
-                    name.rsplit_once('-').map(|(_, level)| level.to_owned())
-                }),
-            );
+        let mut probe = Probe {
+            outcome,
+            emulator: None,
+            program: Program::Unknown,
+            ours: false,
+            anchored: false,
+            levels: Vec::new(),
+        };
+        if !probe.ran() {
+            return probe;
         }
-        Probe { outcome, qemu, ours, anchored, levels }
+        let (version, file) = stage.version(&self.files[0].0);
+        let same = |emulator: &Emulator| file.as_ref().is_some_and(|file| emulator.is(file));
+        probe.anchored = file.as_ref().is_some_and(is_in_roots_memory);
+        probe.ours = emulators.get(self.arch).is_some_and(same);
+        if let Some(version) = version {
+            probe.emulator = Some(Identity { family: QEMU.name.to_owned(), version });
+            let is_static = file.as_ref().is_some_and(is_static);
+            probe.program = Program::Emulator { is_static };
+        } else if let Some((name, _)) = self.files.iter().find(|(name, _)| is_waiting(name)) {
+            (probe.program, probe.emulator) = stage.who_runs(name);
+        }
+        // Each level includes those below it.
+        let levels = self.files[1..].iter().filter(|(name, _)| !is_waiting(name));
+        probe.levels.extend(
+            levels
+                .take_while(|(name, _)| stage.run(name) == Outcome::Ran)
+                .filter_map(|(name, _)| name.rsplit_once('-').map(|(_, level)| level.to_owned())),
+        );
+        probe
     }
+}
+
+/// Whether a test program is one that waits.
+fn is_waiting(name: &str) -> bool {
+    name.ends_with("-waiting")
+}
+
+/// Whether a program needs no libraries.
+fn is_static(file: &File) -> bool {
+    let mut start = Vec::new();
+    let read = file.take(elf::ENOUGH as u64).read_to_end(&mut start);
+    let parsed = elf::File::parse(&start);
+    read.is_ok() && matches!(parsed, elf::File::Elf(elf) if elf.loader == elf::Loader::None)
 }
 
 fn is_in_roots_memory(file: &File) -> bool {
@@ -303,28 +349,63 @@ impl Stage {
             Mode::empty(),
         );
 
-        let mut text = Vec::new();
-        let mut buffer = [0; 4096];
-        let end = Instant::now() + TIME_LIMIT;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let left = rustix::event::Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: 0 };
-            if !matches!(poll(&mut [PollFd::new(&from, PollFlags::IN)], Some(&left)), Ok(1)) {
-                break;
-            }
-            match from.read(&mut buffer) {
-                Ok(got) if got > 0 => text.extend(&buffer[..got]),
-                _ => break,
-            }
-        }
-        wait(&mut child);
-        let text = String::from_utf8_lossy(text.get(filling..).unwrap_or_default()).into_owned();
-        let version = text.lines().next().and_then(|line| {
-            let (name, version) = line.split_once(" version ")?;
-            name.starts_with("qemu-").then(|| version.trim().to_owned())
-        });
+        let printed = read_printed(&mut from, filling + MOST_PRINTED);
+        drop(from);
+        wait_until(&mut child, Instant::now() + TIME_LIMIT);
+        let text = String::from_utf8_lossy(printed.get(filling..).unwrap_or_default()).into_owned();
+        let version = QEMU.version(&text);
         (version, program.ok().map(File::from))
     }
+
+    /// Starts a test program that waits, and sees what then runs: it, or an emulator of it.
+    fn who_runs(&self, name: &str) -> (Program, Option<Identity>) {
+        let nothing = (Program::Unknown, None);
+        let Ok(mut child) = self.command(name).spawn() else { return nothing };
+        let link = Root::exe_of(child.id());
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let running = openat(&self.processes, &link, flags, Mode::empty()).map(File::from);
+        let path = readlinkat(&self.processes, &link, Vec::new()).ok();
+        let _ = child.kill();
+        let _ = child.wait();
+        let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let (Ok(running), Ok(program)) = (running, fs::metadata(self.dir.join(name)).map(id))
+        else {
+            return nothing;
+        };
+        if running.metadata().is_ok_and(|metadata| id(metadata) == program) {
+            return (Program::Itself, None);
+        }
+        let path = path.map(|path| PathBuf::from(OsString::from_vec(path.into_bytes())));
+        let family = path.and_then(|path| Family::of_file(&path));
+        let identity =
+            |family: &Family| Identity { family: family.name.to_owned(), version: String::new() };
+        (Program::Emulator { is_static: is_static(&running) }, family.map(identity))
+    }
+}
+
+/// Reads what a process prints, at most so many bytes and for so long: an emulator that is none may
+/// print without an end.
+fn read_printed(from: &mut io::PipeReader, most: usize) -> Vec<u8> {
+    let mut printed = Vec::new();
+    let mut buffer = [0; 4096];
+    let end = Instant::now() + TIME_LIMIT;
+    while printed.len() < most {
+        let left = end.saturating_duration_since(Instant::now());
+        let left = rustix::event::Timespec {
+            tv_sec: left.as_secs().cast_signed(),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        if Instant::now() >= end
+            || !matches!(poll(&mut [PollFd::new(&*from, PollFlags::IN)], Some(&left)), Ok(1))
+        {
+            break;
+        }
+        match from.read(&mut buffer) {
+            Ok(got) if got > 0 => printed.extend(&buffer[..got]),
+            _ => break,
+        }
+    }
+    printed
 }
 
 impl Drop for Stage {
@@ -337,7 +418,10 @@ impl Drop for Stage {
 
 /// Waits for the end of `child`, and ends it when its time is up.
 fn wait(child: &mut Child) -> Option<ExitStatus> {
-    let end = Instant::now() + TIME_LIMIT;
+    wait_until(child, Instant::now() + TIME_LIMIT)
+}
+
+fn wait_until(child: &mut Child, end: Instant) -> Option<ExitStatus> {
     let mut pause = Duration::from_micros(200);
     loop {
         match child.try_wait() {

@@ -14,9 +14,8 @@ use crate::arch::{ARCHES, Arch, HOST};
 use crate::check::{Finding, Level};
 use crate::emulator::Emulators;
 use crate::error::{Error, Op};
-use crate::plan::dead;
 use crate::platform::Platform;
-use crate::state::{Server, State};
+use crate::state::{RunBy, State};
 
 /// What existing scripts read; `docker/setup-qemu-action` parses it.
 #[derive(Debug, Serialize)]
@@ -46,8 +45,8 @@ pub struct Report {
 pub struct PlatformReport {
     /// The platforms it stands for, `linux/arm/v7` and `linux/arm/v6`.
     pub platforms: Vec<String>,
-    /// Whether its test program just ran in an empty root.
-    pub available: bool,
+    /// Whether its test program just ran in an empty root; absent where that is not known.
+    pub available: Option<bool>,
     /// What ran it, or would have: `native` or the entry's name; absent where nothing would.
     pub by: Option<String>,
     /// The entry's interpreter.
@@ -56,6 +55,8 @@ pub struct PlatformReport {
     pub flags: Option<String>,
     /// What the emulator that ran says of itself.
     pub qemu: Option<String>,
+    /// The family of the emulator that ran: `QEMU`, `FEX`.
+    pub emulator: Option<String>,
     /// Whether the emulator that ran is the one that this binary carries.
     pub ours: bool,
     /// Whether an emulator is at hand.
@@ -65,20 +66,20 @@ pub struct PlatformReport {
 }
 
 /// `supported` of the summary.
-pub fn supported(state: &State) -> Vec<String> {
-    let native = |arch: &&Arch| state.server(arch) == Some(Server::Native) && **arch == *HOST;
-    let (first, others): (Vec<_>, Vec<_>) = ARCHES.iter().partition(native);
-    first
-        .into_iter()
-        .chain(others)
-        .filter(|arch| state.server(arch).is_some())
-        .flat_map(|arch| platforms(arch, state))
-        .collect()
+///
+/// # Errors
+/// Where no test program could be run: what works is not known then.
+pub fn supported(state: &State) -> Result<Vec<String>, Error> {
+    state.probes.as_ref().map_err(Clone::clone)?;
+    let (first, others): (Vec<_>, Vec<_>) = ARCHES.iter().partition(|arch| *arch == HOST);
+    let works = |arch: &&Arch| matches!(state.run_by(arch), Ok(Some(_)));
+    let arches = first.into_iter().chain(others).filter(works);
+    Ok(arches.flat_map(|arch| platforms(arch, state)).collect())
 }
 
 /// The platforms that `arch` stands for here, micro-architecture levels included.
 fn platforms(arch: &Arch, state: &State) -> Vec<String> {
-    let levels = state.probes.get(arch).map(|probe| probe.levels.as_slice()).unwrap_or_default();
+    let levels = state.probe(arch).map(|probe| probe.levels.as_slice()).unwrap_or_default();
     let mut platforms = arch.platforms();
     platforms.extend(levels.iter().map(|level| format!("linux/{}/{level}", arch.oci)));
     platforms
@@ -86,52 +87,64 @@ fn platforms(arch: &Arch, state: &State) -> Vec<String> {
 
 impl Summary {
     /// Draws it from what was observed.
-    pub fn new(state: &State) -> Self {
+    ///
+    /// # Errors
+    /// As [`supported`].
+    pub fn new(state: &State) -> Result<Self, Error> {
         let entries =
             state.instance.as_ref().map(|instance| instance.entries.as_slice()).unwrap_or_default();
         let mut emulators: Vec<_> =
             entries.iter().filter(|entry| entry.enabled).map(|entry| entry.name.clone()).collect();
         emulators.sort();
-        Self { supported: supported(state), emulators }
+        Ok(Self { supported: supported(state)?, emulators })
     }
 }
 
 impl Report {
     /// Draws it from what was observed and what `findings` the checks made of that.
-    pub fn new(state: &State, emulators: &Emulators, findings: Vec<Finding>) -> Self {
+    ///
+    /// # Errors
+    /// As [`supported`].
+    pub fn new(
+        state: &State,
+        emulators: &Emulators,
+        findings: Vec<Finding>,
+    ) -> Result<Self, Error> {
         let platforms = ARCHES.iter().map(|arch| platform_report(arch, state, emulators)).collect();
-        Self { summary: Summary::new(state), schema_version: 2, platforms, findings }
+        Ok(Self { summary: Summary::new(state)?, schema_version: 2, platforms, findings })
     }
 }
 
 fn platform_report(arch: &Arch, state: &State, emulators: &Emulators) -> PlatformReport {
-    let probe = state.probes.get(arch);
-    let server = state.server(arch);
-    let taker = state.taker(arch);
+    let probe = state.probe(arch);
+    let run_by = state.run_by(arch);
     // An entry that is disabled or shadowed takes nothing, but is the reason.
     let instance = state.instance.as_ref().ok();
-    let entry = taker.or_else(|| instance?.entries.iter().find(|entry| entry.takes(&arch.probe())));
-    let reason = match (&server, entry, &state.instance) {
-        (Some(_), ..) => None,
-        (None, Some(_), Ok(instance)) if !instance.enabled => {
+    let any = || instance?.entries.iter().find(|entry| entry.takes(&arch.probe()));
+    let entry = state.matching_entry(arch).or_else(any);
+    let reason = match (&run_by, entry, &state.instance) {
+        (Ok(Some(_)), ..) => None,
+        (Err(why), ..) => Some(why.clone()),
+        (_, Some(_), Ok(instance)) if !instance.enabled => {
             Some("binfmt_misc is disabled as a whole".to_owned())
         }
-        (None, Some(entry), _) => Some(format!("{}: {}", entry.name, dead(entry, state))),
-        (None, None, Ok(_)) => Some("not installed".to_owned()),
-        (None, None, Err(why)) => Some(why.clone()),
+        (_, Some(entry), _) => Some(format!("{}: {}", entry.name, state.why_not_running(entry))),
+        (_, None, Ok(_)) => Some("not installed".to_owned()),
+        (_, None, Err(why)) => Some(why.clone()),
     };
-    let entry = entry.filter(|_| server != Some(Server::Native));
+    let entry = entry.filter(|_| run_by != Ok(Some(RunBy::Native)));
     PlatformReport {
         platforms: platforms(arch, state),
-        available: server.is_some(),
-        by: match server {
-            Some(Server::Native) => Some("native".to_owned()),
-            Some(Server::Hidden) => Some("an entry that cannot be seen from here".to_owned()),
+        available: run_by.as_ref().ok().map(Option::is_some),
+        by: match run_by {
+            Ok(Some(RunBy::Native)) => Some("native".to_owned()),
+            Ok(Some(RunBy::Hidden)) => Some("an entry that cannot be seen from here".to_owned()),
             _ => entry.map(|entry| entry.name.clone()),
         },
         interpreter: entry.map(|entry| entry.interpreter.display().to_string()),
         flags: entry.map(|entry| entry.flags.to_string()),
-        qemu: probe.and_then(|probe| probe.qemu.clone()),
+        qemu: probe.and_then(|probe| probe.qemu().map(str::to_owned)),
+        emulator: probe.and_then(|probe| probe.emulator.as_ref()).map(|it| it.family.clone()),
         ours: probe.is_some_and(|probe| probe.ours),
         installable: emulators.get(arch).is_some(),
         reason,
@@ -143,7 +156,7 @@ fn platform_report(arch: &Arch, state: &State, emulators: &Emulators) -> Platfor
 /// # Errors
 /// The given one, in words.
 pub fn written(result: io::Result<()>) -> Result<(), Error> {
-    result.map_err(|error| Error::system(Op::Write, "standard output", error))
+    result.map_err(|error| Error::system(Op::WriteFile, "standard output", error))
 }
 
 /// JSON with two spaces' indent and a line end.
@@ -161,9 +174,6 @@ pub fn plain(text: &str) -> String {
         |c: char| if c.is_control() { c.escape_unicode().collect() } else { c.to_string() };
     text.chars().map(escape).collect()
 }
-
-/// Platforms that people build images for; the table shows the others only where there is news.
-const COMMON: usize = 11;
 
 /// Where a report for people goes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -205,22 +215,22 @@ impl Report {
         let mut table = Builder::default();
         table.push_record(["PLATFORM", "AVAILABLE", "BY", "FLAGS", "QEMU", "WHY NOT"]);
         let mut quiet = Vec::new();
-        for (position, platform) in self.platforms.iter().enumerate() {
-            if !platform.available && platform.by.is_none() && position >= COMMON {
+        for (platform, arch) in self.platforms.iter().zip(ARCHES) {
+            if platform.available == Some(false) && platform.by.is_none() && !arch.common {
                 quiet.extend(platform.installable.then(|| platform.platforms[0].as_str()));
                 continue;
             }
-            let available = if platform.available {
-                terminal.paint(Level::Ok, "yes")
-            } else if platform.by.is_some() {
-                terminal.paint(Level::Failure, "no")
-            } else {
-                "no".to_owned()
+            let available = match (platform.available, &platform.by) {
+                (Some(true), _) => terminal.paint(Level::Ok, "yes"),
+                (Some(false), Some(_)) => terminal.paint(Level::Failure, "no"),
+                (Some(false), None) => "no".to_owned(),
+                (None, _) => terminal.paint(Level::Unknown, "unknown"),
             };
-            let qemu = match (&platform.qemu, platform.ours) {
-                (Some(version), true) => format!("{version}, ours"),
-                (Some(version), false) => version.clone(),
-                (None, _) => "-".to_owned(),
+            let qemu = match (&platform.qemu, platform.ours, &platform.emulator) {
+                (Some(version), true, _) => format!("{version}, ours"),
+                (Some(version), false, _) => version.clone(),
+                (None, _, Some(other)) => other.clone(),
+                (None, _, None) => "-".to_owned(),
             };
             table.push_record([
                 brief(&platform.platforms),

@@ -16,6 +16,11 @@ pub struct Root {
 }
 
 impl Root {
+    /// The host that this process sees.
+    pub fn of_this_system(mount_point: &Path) -> Self {
+        Self::new(Path::new("/"), mount_point)
+    }
+
     /// A host whose root is `base` and whose binfmt_misc is, or is to be, at `mount_point`.
     pub fn new(base: &Path, mount_point: &Path) -> Self {
         Self { base: base.into(), mount_point: mount_point.into() }

@@ -3,14 +3,18 @@
 //! Each fact is known, or unknown with the reason.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use procfs::KernelVersion;
 use serde::{Deserialize, Serialize};
 
-use crate::arch::{ARCHES, Arch};
+use crate::arch::{ARCHES, Arch, HOST};
 use crate::entry::Entry;
+use crate::error::Error;
+use crate::family::QEMU;
 
 /// Something observed, or why it could not be.
 pub type Fact<T> = Result<T, String>;
@@ -58,8 +62,8 @@ pub struct Instance {
     pub enabled: bool,
     /// Its entries in match order, newest first.
     pub entries: Vec<Entry>,
-    /// Entries that could not be read, with the reason.
-    pub unreadable: Vec<(String, String)>,
+    /// Entries that could not be read, by their files' names, with the reason.
+    pub unreadable: Vec<(OsString, String)>,
 }
 
 impl Instance {
@@ -95,19 +99,21 @@ pub struct State {
     pub root: Fact<bool>,
     /// Whether we may mount.
     pub sys_admin: Fact<bool>,
+    /// Where binfmt_misc is, or is to be mounted.
+    pub mount_point: PathBuf,
     /// What is at the mount point.
     pub mount: Fact<Mount>,
     /// The instance that our programs are run by, where it can be seen.
     pub instance: Fact<Instance>,
-    /// Which test programs ran just now; empty before the first probe.
-    pub probes: Probes,
+    /// Which test programs ran just now.
+    pub probes: Result<Probes, Error>,
     /// What else decides; looked at only for `doctor`.
     pub surroundings: Option<Surroundings>,
 }
 
-/// What serves an architecture's programs.
+/// What runs an architecture's programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Server<'a> {
+pub enum RunBy<'a> {
     /// The CPU.
     Native,
     /// An entry's emulator.
@@ -139,30 +145,103 @@ impl State {
     /// Whether some program is run by an entry of our own nested user namespace's instance, though
     /// the instance is not mounted here: mounting it then parts us from nothing.
     ///
-    /// What tells is the emulator's owner: files of the host's root are nobody's in the namespace.
+    /// Told by the emulator file's owner: files of the host's root show as uid 65534 here.
     pub fn hides_own_instance(&self) -> bool {
         let own = |arch| {
-            self.server(arch) == Some(Server::Hidden)
-                && self.probes.get(arch).is_some_and(|probe| probe.anchored)
+            self.run_by(arch) == Ok(Some(RunBy::Hidden))
+                && self.probe(arch).is_some_and(|probe| probe.anchored)
         };
         self.user_namespace == Ok(UserNamespace::Nested)
             && self.outer_root == Ok(false)
             && ARCHES.iter().any(own)
     }
 
+    /// What mounting binfmt_misc here would hide: the architectures that run by entries of a
+    /// namespace around this one, as a first mount gives this namespace an empty instance of its own.
+    pub fn mount_would_hide(&self) -> Vec<&'static Arch> {
+        if self.user_namespace != Ok(UserNamespace::Nested)
+            || self.mounted()
+            || self.hides_own_instance()
+        {
+            return Vec::new();
+        }
+        let hidden = |arch: &&Arch| self.run_by(arch) == Ok(Some(RunBy::Hidden));
+        ARCHES.iter().filter(hidden).collect()
+    }
+
     /// The entry that would take `arch`'s programs, working or not.
-    pub fn taker(&self, arch: &Arch) -> Option<&Entry> {
+    pub fn matching_entry(&self, arch: &Arch) -> Option<&Entry> {
         self.instance.as_ref().ok()?.taker(&arch.probe())
     }
 
-    /// What ran `arch`'s test program just now; `None` where it did not run.
-    pub fn server(&self, arch: &Arch) -> Option<Server<'_>> {
-        let probe = self.probes.get(arch).filter(|probe| probe.ran())?;
-        Some(match (self.taker(arch), &probe.qemu) {
-            (Some(entry), _) => Server::Entry(entry),
-            (None, Some(_)) => Server::Hidden,
-            (None, None) => Server::Native,
-        })
+    /// What became of `arch`'s test program, where one was run.
+    pub fn probe(&self, arch: &Arch) -> Option<&Probe> {
+        self.probes.as_ref().ok()?.by_target.get(arch.target)
+    }
+
+    /// What ran `arch`'s test program just now, as a container would start it; `None` where it did
+    /// not run.
+    ///
+    /// # Errors
+    /// Where that is not known, the reason: no test program could be run, or it ran and proves nothing.
+    pub fn run_by(&self, arch: &Arch) -> Fact<Option<RunBy<'_>>> {
+        let probes = self.probes.as_ref().map_err(ToString::to_string)?;
+        let Some(probe) = probes.by_target.get(arch.target).filter(|probe| probe.ran()) else {
+            return Ok(None);
+        };
+        let entry = self.matching_entry(arch);
+        // That our own programs run natively needs no proof: this is one. Of others it does.
+        let native = match &probe.program {
+            _ if arch == HOST => true,
+            _ if probe.emulator.is_some() || !arch.may_be_native() => false,
+            Program::Itself => true,
+            Program::Emulator { .. } => false,
+            Program::Unknown if entry.is_some() => false,
+            Program::Unknown => {
+                return Err("a test program ran; by what could not be seen".to_owned());
+            }
+        };
+        if native {
+            return Ok(Some(RunBy::Native));
+        }
+        // In a root that has all the emulator wants, running proves nothing for a container, but for an
+        // emulator that the kernel itself holds and that needs no libraries.
+        let held = entry.is_some_and(|entry| entry.flags.has('F'));
+        let alone = probe.program == Program::Emulator { is_static: true };
+        match entry {
+            Some(entry) if probes.empty_root || (held && alone) => Ok(Some(RunBy::Entry(entry))),
+            None if probes.empty_root => Ok(Some(RunBy::Hidden)),
+            Some(entry) if !entry.flags.has('F') => Ok(None),
+            _ => Err("a test program ran in this root; an empty one, like a container's, is refused here".to_owned()),
+        }
+    }
+
+    /// Why an entry does not run test programs.
+    pub fn why_not_running(&self, entry: &Entry) -> String {
+        let interpreter = entry.interpreter.display();
+        if !entry.enabled {
+            return "it is disabled".to_owned();
+        }
+        if !entry.flags.has('F') {
+            return format!(
+                "it lacks flag F, so {interpreter} would have to be in every container"
+            );
+        }
+        let arches: Vec<_> = entry.arches().collect();
+        if arches.is_empty() {
+            return "it matches no program of any known architecture".to_owned();
+        }
+        let winner = arches
+            .iter()
+            .find_map(|arch| self.matching_entry(arch))
+            .filter(|winner| winner.file != entry.file);
+        if let Some(winner) = winner {
+            return format!("the newer entry {} takes its programs", winner.name);
+        }
+        match arches.iter().find_map(|arch| self.probe(arch)) {
+            Some(probe) => probe.outcome.to_string(),
+            None => "no test program was run".to_owned(),
+        }
     }
 }
 
@@ -196,13 +275,45 @@ impl std::fmt::Display for Outcome {
     }
 }
 
+/// What an emulator says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Name of its [`crate::family::Family`].
+    pub family: String,
+    /// `11.1.3 (Debian 1:11.1.3+ds-1)`; empty where it does not say.
+    pub version: String,
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.family)?;
+        if self.version.is_empty() { Ok(()) } else { write!(f, " {}", self.version) }
+    }
+}
+
+/// Which program ran when a test program was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Program {
+    /// It ended before it could be seen.
+    Unknown,
+    /// The test program itself.
+    Itself,
+    /// Another one.
+    Emulator {
+        /// Whether that needs no libraries.
+        is_static: bool,
+    },
+}
+
 /// What became of one architecture's test program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
     /// How it ended.
     pub outcome: Outcome,
-    /// What the emulator says of itself, `11.1.3 (Debian 1:11.1.3+ds-1)`; `None` if it is no QEMU.
-    pub qemu: Option<String>,
+    /// The emulator that ran it, where that can be told.
+    pub emulator: Option<Identity>,
+    /// Which program that was.
+    pub program: Program,
     /// Whether the file that ran is, byte for byte, the emulator at hand.
     pub ours: bool,
     /// Whether the file that ran is root's of our user namespace, in memory: as an install leaves it.
@@ -216,6 +327,12 @@ impl Probe {
     pub fn ran(&self) -> bool {
         self.outcome == Outcome::Ran
     }
+
+    /// The version of the QEMU that ran it.
+    pub fn qemu(&self) -> Option<&str> {
+        let qemu = |it: &&Identity| it.family == QEMU.name && !it.version.is_empty();
+        self.emulator.as_ref().filter(qemu).map(|it| it.version.as_str())
+    }
 }
 
 /// All that was probed, by QEMU target.
@@ -225,19 +342,6 @@ pub struct Probes {
     pub empty_root: bool,
     /// Results by QEMU target.
     pub by_target: BTreeMap<String, Probe>,
-}
-
-impl Probes {
-    /// The result for `arch`, if it was probed.
-    pub fn get(&self, arch: &Arch) -> Option<&Probe> {
-        self.by_target.get(arch.target)
-    }
-
-    /// Adds newer results.
-    pub fn update(&mut self, newer: Self) {
-        self.empty_root = newer.empty_root;
-        self.by_target.extend(newer.by_target);
-    }
 }
 
 /// What lies at an entry's interpreter path, as seen from here.

@@ -3,6 +3,8 @@
 //! Symbolic links are followed as that system would follow them, and never lead out of the tree.
 //! A file is replaced whole or not at all: written beside its place, synced, renamed.
 
+#![expect(clippy::disallowed_methods, reason = "writes beneath the root that it was told to")]
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -52,6 +54,13 @@ impl Tree {
         let root = self.resolve(Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
         flock(&root, FlockOperation::LockExclusive).ok()?;
         Some(root)
+    }
+
+    /// Whether this is the root directory of this process.
+    pub fn is_root(&self) -> bool {
+        let id = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+        let own = rustix::fs::stat("/").map(id);
+        own.is_ok() && rustix::fs::fstat(&self.root).map(id) == own
     }
 
     /// How a path inside is called outside, for messages.

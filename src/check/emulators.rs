@@ -4,9 +4,10 @@ use super::entries::{each, instance, replace, result, subject};
 use super::{Check, Level, Result, Way, ok, repair, unknown};
 use crate::arch::{ARCHES, Arch};
 use crate::entry::Entry;
+use crate::kernel;
 use crate::state::Interpreter;
-use crate::state::Outcome;
 use crate::state::State;
+use crate::state::{Outcome, Probe};
 
 /// What an entry promises before what its emulator does.
 pub(super) const CHECKS: &[Check] = &[
@@ -178,14 +179,12 @@ fn flag_c(state: &State) -> Vec<Result> {
 
 fn flag_p(state: &State) -> Vec<Result> {
     // Where kernel and QEMU cannot agree on it, it is right to leave it out.
-    let agreed = state.version().is_none_or(|v| {
-        (v.major, v.minor) >= (5, 12) || ((v.major, v.minor) == (5, 10) && v.patch >= 225)
-    });
+    let agreed = state.version().is_none_or(|v| kernel::FLAG_P_IS_TOLD.is_in(&v));
     // Debian's builds of that name take it for granted, on every kernel.
     let by_name = |entry: &Entry| entry.interpreter.to_string_lossy().ends_with("-binfmt-P");
     // QEMU learns of it from the kernel since 6.0; the patch is of February 2021.
     let old = |entry: &Entry| {
-        let version = entry.arches().find_map(|arch| state.probes.get(arch)?.qemu.clone());
+        let version = entry.arches().find_map(|arch| state.probe(arch)?.qemu().map(str::to_owned));
         version.filter(|version| number(version).is_some_and(|number| number < (6, 0)))
     };
     each(state, "every emulator's entry has flag P where it works", |entry| {
@@ -216,81 +215,65 @@ fn flag_p(state: &State) -> Vec<Result> {
     })
 }
 
+/// What is wrong with an entry's interpreter file.
+struct Fault {
+    kind: Interpreter,
+    level: Level,
+    /// What is said where no entry has it.
+    well: &'static str,
+    /// What the interpreter is.
+    wrong: &'static str,
+    /// What programs meet.
+    effect: &'static str,
+}
+
+#[rustfmt::skip]
+const FAULTS: &[Fault] = &[
+    Fault { kind: Interpreter::Missing, level: Level::Failure, well: "every interpreter is there, or held by flag F",
+        wrong: "is not there", effect: "no such file or directory" },
+    Fault { kind: Interpreter::Dynamic, level: Level::Failure, well: "no interpreter is dynamically linked",
+        wrong: "is dynamically linked", effect: "no such file or directory, in containers" },
+    Fault { kind: Interpreter::Script, level: Level::Failure, well: "no interpreter is a script",
+        wrong: "is a script", effect: "no such file or directory, in containers" },
+    Fault { kind: Interpreter::ForeignArch, level: Level::Failure, well: "no interpreter is built for another architecture",
+        wrong: "is built for another architecture", effect: "too many levels of symbolic links" },
+    Fault { kind: Interpreter::NotExecutable, level: Level::Failure, well: "every interpreter can be executed",
+        wrong: "is not executable", effect: "permission denied" },
+    Fault { kind: Interpreter::NoProgram, level: Level::Failure, well: "every interpreter can be executed",
+        wrong: "is no program", effect: "exec format error" },
+    Fault { kind: Interpreter::NoExecMount, level: Level::Failure, well: "no interpreter is on a noexec file system",
+        wrong: "is on a noexec file system", effect: "permission denied" },
+    Fault { kind: Interpreter::Fuse, level: Level::Warning, well: "no interpreter is on a FUSE file system",
+        wrong: "is on a FUSE file system", effect: "everything, when the process that serves it ends" },
+];
+
 fn interpreters(state: &State, kind: Interpreter) -> Vec<Result> {
     let Some(surroundings) = &state.surroundings else {
         return unknown("interpreters were not looked at");
     };
-    let (level, well, wrong, effect) = match kind {
-        Interpreter::Missing => (
-            Level::Failure,
-            "every interpreter is there, or held by flag F",
-            "is not there",
-            "no such file or directory",
-        ),
-        Interpreter::Dynamic => (
-            Level::Failure,
-            "no interpreter is dynamically linked",
-            "is dynamically linked",
-            "no such file or directory, in containers",
-        ),
-        Interpreter::Script => (
-            Level::Failure,
-            "no interpreter is a script",
-            "is a script",
-            "no such file or directory, in containers",
-        ),
-        Interpreter::ForeignArch => (
-            Level::Failure,
-            "no interpreter is built for another architecture",
-            "is built for another architecture",
-            "too many levels of symbolic links",
-        ),
-        Interpreter::NotExecutable => (
-            Level::Failure,
-            "every interpreter can be executed",
-            "is not executable",
-            "permission denied",
-        ),
-        Interpreter::NoProgram => (
-            Level::Failure,
-            "every interpreter can be executed",
-            "is no program",
-            "exec format error",
-        ),
-        Interpreter::NoExecMount => (
-            Level::Failure,
-            "no interpreter is on a noexec file system",
-            "is on a noexec file system",
-            "permission denied",
-        ),
-        Interpreter::Fuse => (
-            Level::Warning,
-            "no interpreter is on a FUSE file system",
-            "is on a FUSE file system",
-            "everything, when the process that serves it ends",
-        ),
-        Interpreter::Static => return ok("every interpreter is statically linked"),
+    let Some(Fault { level, well, wrong, effect, .. }) =
+        FAULTS.iter().find(|fault| fault.kind == kind)
+    else {
+        return ok("every interpreter is statically linked");
     };
     each(state, well, |entry| {
         let found = surroundings.interpreters.get(&entry.name)?;
         // With F the kernel holds a file that may not be the one at that path here, and the test program tells
         // whether it works.
         let held = entry.flags.has('F')
-            && entry
-                .arches()
-                .any(|arch| state.probes.get(arch).is_some_and(crate::state::Probe::ran));
+            && entry.arches().any(|arch| state.probe(arch).is_some_and(Probe::ran));
         let excused = kind == Interpreter::Missing && entry.flags.has('F');
         (*found == kind && !held && !excused).then(|| {
             let what = format!("{} of {} {wrong}", entry.interpreter.display(), entry.name);
-            result(level, what, format!("{} programs: {effect}", subject(entry)), replace(entry))
+            result(*level, what, format!("{} programs: {effect}", subject(entry)), replace(entry))
         })
     })
 }
 
 fn runs(state: &State) -> Vec<Result> {
     each(state, "every emulator runs a test program", |entry| {
-        let arch = entry.arches().find(|arch| state.taker(arch) == Some(entry))?;
-        let probe = state.probes.get(arch)?;
+        let arch = entry.arches().find(|arch| state.matching_entry(arch) == Some(entry))?;
+        let probe = state.probe(arch)?;
         // What lacks F fails for that reason, which has a check of its own.
         let expected = !entry.flags.has('F') && matches!(probe.outcome, Outcome::Refused(_));
         (!probe.ran() && !expected).then(|| {
@@ -308,11 +291,12 @@ fn number(version: &str) -> Option<(u32, u32)> {
 
 fn version(state: &State) -> Vec<Result> {
     let suspect = |arch: &&Arch| {
-        let version = state.probes.get(arch)?.qemu.as_deref()?;
+        let version = state.probe(arch)?.qemu()?;
         let known_bad = number(version).is_some_and(|number| ((7, 0)..=(10, 1)).contains(&number));
         known_bad.then(|| {
-            let name =
-                state.taker(arch).map_or_else(|| arch.emulator_name(), |entry| entry.name.clone());
+            let name = state
+                .matching_entry(arch)
+                .map_or_else(|| arch.emulator_name(), |entry| entry.name.clone());
             result(
                 Level::Warning,
                 format!("{name} is QEMU {version}"),

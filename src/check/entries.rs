@@ -1,6 +1,8 @@
 //! The entries: does each take what it should, and nothing else.
 
-use super::{Check, Level, Result, Way, ok, repair, unknown};
+use std::ffi::OsString;
+
+use super::{Check, Level, Result, Way, echo, ok, repair, unknown};
 use crate::arch::{ARCHES, Arch, Data, HOST};
 use crate::entry::{Entry, Rule};
 use crate::state::{Instance, State};
@@ -86,7 +88,8 @@ pub(super) fn each(
 fn hidden(entry: &Entry, state: &State) -> bool {
     let mut arches = entry.arches().peekable();
     arches.peek().is_some()
-        && arches.all(|arch| state.taker(arch).is_some_and(|taker| taker.name != entry.name))
+        && arches
+            .all(|arch| state.matching_entry(arch).is_some_and(|taker| taker.name != entry.name))
 }
 
 pub(super) fn result(level: Level, what: String, effect: String, way: Way) -> Result {
@@ -112,7 +115,8 @@ fn unreadable(state: &State) -> Vec<Result> {
         Err(unknown) => unknown,
         Ok(instance) if instance.unreadable.is_empty() => ok("every entry can be read"),
         Ok(instance) => {
-            let one = |(name, why): &(String, String)| {
+            let one = |(file, why): &(OsString, String)| {
+                let name = file.display();
                 let effect = "what it takes is not known".to_owned();
                 result(
                     Level::Warning,
@@ -151,7 +155,7 @@ fn native(state: &State) -> Vec<Result> {
                 Level::Failure,
                 format!("{name} takes this machine's own programs"),
                 "every program of the machine".to_owned(),
-                repair(format!("echo -1 > /proc/sys/fs/binfmt_misc/{name}")),
+                echo(state, "-1", &entry.file),
             ));
         } else if entry.is_qemu() && HOST.oci == "amd64" && entry.takes(&i386) {
             match &runs_386 {
@@ -181,13 +185,13 @@ fn disabled(state: &State) -> Vec<Result> {
         .entries
         .iter()
         .filter(|entry| !entry.enabled && entry.is_qemu())
-        .filter(|entry| entry.arches().any(|arch| state.server(arch).is_none()))
+        .filter(|entry| entry.arches().any(|arch| state.run_by(arch) == Ok(None)))
         .map(|entry| {
             result(
                 Level::Failure,
                 format!("{} is disabled", entry.name),
                 format!("{} programs: exec format error", subject(entry)),
-                repair(format!("echo 1 > /proc/sys/fs/binfmt_misc/{}", entry.name)),
+                echo(state, "1", &entry.file),
             )
         });
     let off: Vec<_> = off.collect();
@@ -211,7 +215,7 @@ fn shadowed(state: &State) -> Vec<Result> {
         Err(unknown) => return unknown,
     };
     let look = |entry: &Entry| {
-        let taker = |arch| state.taker(arch).filter(|taker| taker.name != entry.name);
+        let taker = |arch| state.matching_entry(arch).filter(|taker| taker.name != entry.name);
         // One of another tool is for `entry-duplicate`.
         let winner = entry.arches().find_map(taker).filter(|winner| winner.is_qemu())?;
         let what = format!("{} is hidden by the newer {}", entry.name, winner.name);

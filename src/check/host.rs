@@ -1,6 +1,7 @@
 //! The kernel's side: is there a binfmt_misc, can it be reached, and does it take registrations.
 
-use super::{Check, Result, advice, failure, ok, repair, unknown, warning};
+use super::{Check, Result, advice, echo, failure, ok, repair, unknown, warning};
+use crate::kernel;
 use crate::state::{Config, Mount, State, UserNamespace};
 
 const PRIVILEGED: &str = "run it as root; in a container, with --privileged";
@@ -89,7 +90,7 @@ pub(super) const CHECKS: &[Check] = &[
 fn kernel_version(state: &State) -> Vec<Result> {
     match &state.kernel {
         Err(why) => unknown(format!("kernel version unknown: {why}")),
-        Ok(v) if (v.major, v.minor) < (4, 8) => failure(
+        Ok(v) if !kernel::FLAG_F.is_in(v) => failure(
             format!(
                 "kernel {}.{}.{} is too old: flag F, without which containers find no emulator, needs 4.8",
                 v.major, v.minor, v.patch
@@ -135,7 +136,7 @@ fn user_namespace(state: &State) -> Vec<Result> {
             ok("the host's own user namespace: registrations are for the whole machine")
         }
         Ok(UserNamespace::Nested) => match state.version() {
-            Some(v) if (v.major, v.minor) < (6, 7) => failure(
+            Some(v) if !kernel::OWN_INSTANCE.is_in(&v) => failure(
                 "inside a user namespace, which cannot have a binfmt_misc of its own before Linux 6.7",
                 "installing from here",
                 advice("run as root on the host, outside rootless containers"),
@@ -232,7 +233,7 @@ fn enabled(state: &State) -> Vec<Result> {
         Ok(_) => failure(
             "binfmt_misc is disabled as a whole: no entry takes effect",
             "every foreign program: exec format error",
-            repair("echo 1 > /proc/sys/fs/binfmt_misc/status"),
+            echo(state, "1", "status"),
         ),
         Err(why) => unknown(format!("entries cannot be seen: {why}")),
     }

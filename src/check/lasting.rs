@@ -1,6 +1,7 @@
 //! What else on the machine has a say: what will undo an install, and what keeps programs from running.
 
 use super::{Check, Level, Result, Way, advice, ok, repair, unknown, warning};
+use crate::kernel;
 use crate::state::State;
 use crate::state::Surroundings;
 
@@ -184,7 +185,7 @@ fn no_new_privs(state: &State) -> Vec<Result> {
 fn lasting(state: &State) -> Vec<Result> {
     look(state, |around| match (&around.held_by_init, &state.version()) {
         (Ok(true), _) => ok("the host holds binfmt_misc: entries stay"),
-        (_, Some(v)) if (v.major, v.minor) < (5, 4) => {
+        (_, Some(v)) if !kernel::ENTRIES_GO_WITH_MOUNT.is_in(v) => {
             ok("this kernel keeps entries without a mount")
         }
         (Ok(false), _) => warning(

@@ -1,6 +1,6 @@
 //! `doctor`: runs every check and tells the worst first; or tells why one program does not run.
 //!
-//! Changes nothing, and mounts only where [`crate::namespace::look`] does. A program is started only with
+//! Changes nothing, and mounts only where [`crate::namespace::peek`] does. A program is started only with
 //! `--run`.
 
 mod environment;
@@ -19,14 +19,16 @@ mod script;
 mod story;
 mod subject;
 
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::Session;
+use super::Context;
+use crate::arch::ARCHES;
 use crate::check::{self, Finding, Level};
-use crate::cli::{DoctorArgs, Format};
+use crate::cli::{Doctor, Format};
 use crate::error::Error;
 use crate::report::{Terminal, json, plain, written};
 use crate::state::{State, Surroundings};
@@ -45,110 +47,130 @@ pub struct Diagnosis {
     pub findings: Vec<Finding>,
 }
 
-impl Session<'_> {
-    /// Runs the command.
-    ///
-    /// # Errors
-    /// [`Error::Unhealthy`] where something needs repair; an id that is none.
-    pub(crate) fn doctor(&mut self, args: &DoctorArgs) -> Result<(), Error> {
-        if args.list {
-            return stories().try_for_each(|story| written(story.list(self.out)));
-        }
-        if let Some(id) = &args.explain {
+/// Looks for what is wrong with the machine, or with one program.
+///
+/// # Errors
+/// [`Error::Unhealthy`] where something needs repair; an id that is none.
+pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), Error> {
+    match request {
+        Doctor::List => stories().try_for_each(|story| written(story.list(context.out))),
+        Doctor::Explain(id) => {
             let story = stories().find(|story| story.id == *id).ok_or_else(|| {
                 Error::Usage(format!(
                     "no check is called '{}': `doctor --list` lists them",
                     Error::shorten(id)
                 ))
             })?;
-            return written(story.explain(self.out));
+            written(story.explain(context.out))
         }
-
-        let place = Place::new(&args.root)?;
-        let path = args.program.as_ref().map(|program| place.find(Path::new(program)));
-        let message = args.pasted().filter(|text| {
-            message::is_known(text) && path.as_ref().is_some_and(|path| !place.has(path))
-        });
-        if let Some(first) = args.arguments.first().filter(|_| message.is_none() && !args.run) {
-            let first = Error::shorten(&first.to_string_lossy());
-            return Err(Error::Usage(format!(
-                "unexpected argument '{first}': doctor looks at one program; its arguments are for --run"
-            )));
+        Doctor::Machine(format) => {
+            let state = observe(context);
+            look_at_machine(context, &state, None, *format)
         }
-        let mut state = self.observe_all()?;
-        state.surroundings = Some(Surroundings::observe(self.root, &state.instance));
-        match (message, path) {
-            (None, Some(path)) => self.look_at_program(args, &state, &place, &path),
-            (message, _) => {
-                let mut findings = check::check(&state);
-                findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
-                as_user(&mut findings, &state);
-                let explained = message.and_then(|text| message::explain(&text, &state));
-                findings.splice(..0, explained);
-                self.tell_findings(args.format, findings, self.request.verbose)
+        Doctor::Program { program, arguments, root, run, limit, format } => {
+            let place = Place::new(root)?;
+            let path = place.find(Path::new(program));
+            let message = pasted(program, arguments)
+                .filter(|text| !run && message::is_known(text) && !place.has(&path));
+            if let Some(first) = arguments.first().filter(|_| message.is_none() && !run) {
+                let first = Error::shorten(&first.to_string_lossy());
+                return Err(Error::Usage(format!(
+                    "unexpected argument '{first}': doctor looks at one program; its arguments are for --run"
+                )));
             }
+            let state = observe(context);
+            if let Some(message) = message {
+                return look_at_machine(context, &state, Some(&message), *format);
+            }
+            let run = run.then_some(Start { arguments, limit: *limit });
+            look_at_program(context, &state, (&place, &path), run, *format)
         }
-    }
-
-    fn look_at_program(
-        &mut self,
-        args: &DoctorArgs,
-        state: &State,
-        place: &Place,
-        path: &Path,
-    ) -> Result<(), Error> {
-        let environment = Environment::observe(self.root);
-        let looker = Looker { root: self.root, place, state, environment: &environment };
-        let chain = looker.chain(path);
-        let mut findings = program::judge(&chain);
-        as_user(&mut findings, state);
-        if !args.run {
-            return self.tell_findings(args.format, findings, true);
-        }
-        // What is known is told before: the program may take long, or be broken off.
-        if args.format == Format::Table {
-            self.tell_text(&findings, true)?;
-        }
-        let limit = Some(Duration::from_secs(args.timeout)).filter(|limit| !limit.is_zero());
-        let ran = run::run(self.root, place, path, &args.arguments, limit);
-        let mut outcome = outcome::judge(&ran, &chain);
-        as_user(&mut outcome, state);
-        if args.format == Format::Table {
-            self.tell_text(&outcome, true)?;
-            findings.extend(outcome);
-            return verdict(&findings);
-        }
-        findings.extend(outcome);
-        self.tell_findings(args.format, findings, true)
-    }
-
-    fn tell_findings(
-        &mut self,
-        format: Format,
-        findings: Vec<Finding>,
-        all: bool,
-    ) -> Result<(), Error> {
-        let diagnosis = Diagnosis { schema_version: 2, findings };
-        match format {
-            Format::Json => written(json(&diagnosis, self.out))?,
-            Format::Table => self.tell_text(&diagnosis.findings, all)?,
-        }
-        verdict(&diagnosis.findings)
-    }
-
-    fn tell_text(&mut self, findings: &[Finding], all: bool) -> Result<(), Error> {
-        let text = text(findings, all, self.terminal);
-        written(self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()))
     }
 }
 
-impl DoctorArgs {
-    /// All its words as one text: people paste messages, in quotes and without.
-    fn pasted(&self) -> Option<String> {
-        let words = self.program.iter().chain(&self.arguments).map(|word| word.to_string_lossy());
-        let text = words.collect::<Vec<_>>().join(" ");
-        Some(text).filter(|text| text.contains(' ') && !self.run)
+/// Observes everything.
+fn observe(context: &Context<'_>) -> State {
+    let mut state = context.observe(&ARCHES.iter().collect::<Vec<_>>());
+    state.surroundings = Some(Surroundings::observe(context.root, &state.instance));
+    state
+}
+
+fn look_at_machine(
+    context: &mut Context<'_>,
+    state: &State,
+    message: Option<&str>,
+    format: Format,
+) -> Result<(), Error> {
+    let mut findings = check::check(state);
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    as_user(&mut findings, state);
+    let explained = message.and_then(|text| message::explain(text, state));
+    findings.splice(..0, explained);
+    let all = context.general.verbose;
+    tell_findings(context, format, findings, all)
+}
+
+/// How a program is to be started.
+struct Start<'a> {
+    arguments: &'a [OsString],
+    limit: Option<Duration>,
+}
+
+fn look_at_program(
+    context: &mut Context<'_>,
+    state: &State,
+    (place, path): (&Place, &Path),
+    start: Option<Start<'_>>,
+    format: Format,
+) -> Result<(), Error> {
+    let environment = Environment::observe(context.root);
+    let looker = Looker { root: context.root, place, state, environment: &environment };
+    let chain = looker.chain(path);
+    let mut findings = program::judge(&chain);
+    as_user(&mut findings, state);
+    let Some(Start { arguments, limit }) = start else {
+        return tell_findings(context, format, findings, true);
+    };
+    // What is known is told before: the program may take long, or be broken off.
+    if format == Format::Table {
+        tell_text(context, &findings, true)?;
     }
+    let ran = run::run(context.root, place, path, arguments, limit);
+    let mut outcome = outcome::judge(&ran, &chain);
+    as_user(&mut outcome, state);
+    if format == Format::Table {
+        tell_text(context, &outcome, true)?;
+        findings.extend(outcome);
+        return verdict(&findings);
+    }
+    findings.extend(outcome);
+    tell_findings(context, format, findings, true)
+}
+
+fn tell_findings(
+    context: &mut Context<'_>,
+    format: Format,
+    findings: Vec<Finding>,
+    all: bool,
+) -> Result<(), Error> {
+    let diagnosis = Diagnosis { schema_version: 2, findings };
+    match format {
+        Format::Json => written(json(&diagnosis, context.out))?,
+        Format::Table => tell_text(context, &diagnosis.findings, all)?,
+    }
+    verdict(&diagnosis.findings)
+}
+
+fn tell_text(context: &mut Context<'_>, findings: &[Finding], all: bool) -> Result<(), Error> {
+    let text = text(findings, all, context.terminal);
+    written(context.out.write_all(text.as_bytes()).and_then(|()| context.out.flush()))
+}
+
+/// All words as one text: people paste messages, in quotes and without.
+fn pasted(program: &OsStr, arguments: &[OsString]) -> Option<String> {
+    let words = std::iter::once(program).chain(arguments.iter().map(OsString::as_os_str));
+    let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
+    Some(words.join(" ")).filter(|text| text.contains(' '))
 }
 
 /// Puts `sudo` before commands that take root, for those who are not.

@@ -9,6 +9,7 @@
 )]
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -16,17 +17,17 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::Session;
-use crate::apply::{self, StepResult};
+use super::Context;
+use super::change::{self, Installed};
+use crate::apply::{self, Outcome, StepResult};
 use crate::arch::Arch;
 use crate::check;
-use crate::cli::HoldArgs;
-use crate::entry::{Entry, EntryName};
+use crate::cli::{Change, Hold, Install, Options};
+use crate::entry::Entry;
 use crate::error::{Error, Op};
 use crate::host::observe;
-use crate::plan::{self, Options};
-use crate::root::Root;
-use crate::state::Instance;
+use crate::plan;
+use crate::state::{Instance, State};
 
 /// How often the entries are looked at, in seconds.
 const INTERVAL: i64 = 2;
@@ -40,122 +41,144 @@ struct Watched {
     ours: bool,
 }
 
-impl Session<'_> {
-    /// Installs, then watches until SIGTERM, SIGINT or SIGHUP.
-    ///
-    /// # Errors
-    /// Where the first install fails, in part or whole; later failures are logged and tried again.
-    pub(crate) fn hold(&mut self, args: &HoldArgs) -> Result<(), Error> {
-        // Before any thread starts, so that none of them takes a signal away.
-        let signals = block_signals()?;
-        let root = self.root.clone();
-        let ready = args.ready_file.as_deref();
-        not_ready(ready);
-
-        let requested = plan::requested(&args.install, &self.emulators)?;
-        let arches: Vec<_> =
-            requested.iter().filter_map(|item| item.as_ref().ok().copied()).collect();
-        let results = self.install(&requested, &Options::default())?;
-        let ours: Vec<_> = results
-            .iter()
-            .filter(|result| result.registered)
-            .filter_map(|result| result.arch)
-            .collect();
-        for result in &results {
-            self.tell("installing", result);
-        }
-        self.verdict(results.into_iter().map(|result| ("install", result)).collect())?;
-
-        let state = observe(&root);
-        let watch = |arch: &&'static Arch| {
-            let entry = state.taker(arch)?.clone();
-            let unchanged = entry.name == self.emulators.entry_name(arch);
-            Some(Watched { arch, entry, ours: ours.contains(arch) || unchanged })
-        };
-        let mut watched: Vec<_> = arches.iter().filter_map(watch).collect();
-        self.log(&format!("holding {} platforms", watched.len()));
-        become_ready(ready, &watched)?;
-
-        while !signalled(&signals) {
-            if self.repair(&root, &mut watched) {
-                become_ready(ready, &watched)?;
-            } else {
-                not_ready(ready);
-            }
-        }
-        not_ready(ready);
-        if args.remove_on_exit {
-            for Watched { entry, .. } in watched.iter().filter(|watched| watched.ours) {
-                apply::remove_entry(&root.path(root.mount_point()), &EntryName::new(&entry.name)?)?;
-                self.log(&format!("removed {}", entry.name));
-            }
-        }
-        Ok(())
+impl Watched {
+    /// Whether the same entry still takes the architecture's programs.
+    fn is_intact(&self, instance: &Instance) -> bool {
+        instance.taker(&self.arch.probe()) == Some(&self.entry)
     }
+}
 
-    /// Looks once and puts back what is not as it was. Returns whether all is well again.
-    fn repair(&mut self, root: &Root, watched: &mut [Watched]) -> bool {
-        let instance = Instance::read(&root.path(root.mount_point())).unwrap_or_default();
-        let intact =
-            |watched: &Watched| instance.entry(&watched.entry.name) == Some(&watched.entry);
-        let broken: Vec<_> =
-            watched.iter().filter(|watched| !intact(watched)).map(|watched| watched.arch).collect();
-        if broken.is_empty() && (instance.enabled || watched.is_empty()) {
-            return true;
+/// Installs, then watches until SIGTERM, SIGINT or SIGHUP.
+///
+/// # Errors
+/// Where the first install fails, in part or whole; later failures are logged and tried again.
+pub(crate) fn hold(context: &mut Context<'_>, request: &Hold) -> Result<(), Error> {
+    if request.dry_run {
+        let install = Some(request.install.clone());
+        return change::change(context, &Change { uninstall: None, install, dry_run: true });
+    }
+    // Before any thread starts, so that none of them takes a signal away.
+    let signals = block_signals()?;
+    let ready = request.ready_file.as_deref();
+    not_ready(ready);
+    let mut watched = first_install(context, &request.install)?;
+    let names: Vec<_> = watched.iter().map(|watched| watched.arch.oci).collect();
+    context.log.line(&match names.is_empty() {
+        true => "holding nothing: the machine runs all of these by itself".to_owned(),
+        false => format!("holding {}", names.join(", ")),
+    });
+    become_ready(context, ready, &watched)?;
+
+    while !signalled(&signals) {
+        if repair(context, &request.install.options, &mut watched) {
+            if let Err(error) = become_ready(context, ready, &watched) {
+                context.log.once(&format!("cannot tell that all is ready: {error}"));
+            }
+        } else {
+            not_ready(ready);
         }
-        if let Some(finding) = check::obstacle(&observe(root)) {
-            self.log_once(&format!("cannot repair: {}", finding.what));
+    }
+    not_ready(ready);
+    if request.remove_on_exit { remove(context, &watched) } else { Ok(()) }
+}
+
+/// Installs, and finds the entries to be watched.
+fn first_install(context: &mut Context<'_>, install: &Install) -> Result<Vec<Watched>, Error> {
+    let Installed { results, state } = change::install(context, install)?;
+    context.tell("installing", &results);
+    let made: Vec<_> =
+        results.iter().filter(|it| it.registered()).filter_map(|it| it.arch).collect();
+    context.verdict("install", results)?;
+    let watch = |arch: &'static Arch| {
+        let entry = state.matching_entry(arch)?.clone();
+        let unchanged = entry.name == context.emulators.entry_name(arch);
+        Some(Watched { arch, entry, ours: made.contains(&arch) || unchanged })
+    };
+    let requested = plan::requested(&install.list, context.emulators);
+    Ok(requested.into_iter().flatten().filter_map(watch).collect())
+}
+
+/// Removes what is of our making.
+fn remove(context: &mut Context<'_>, watched: &[Watched]) -> Result<(), Error> {
+    let instance = context.root.path(context.root.mount_point());
+    let mut results = Vec::new();
+    for Watched { entry, .. } in watched.iter().filter(|watched| watched.ours) {
+        let outcome = match apply::remove_entry(&instance, &entry.file) {
+            Ok(()) => Outcome::Removed,
+            Err(error) => Outcome::Failed(error),
+        };
+        results.push(StepResult { subject: entry.name.clone(), arch: None, outcome });
+    }
+    context.tell("removing", &results);
+    context.verdict("remove", results)
+}
+
+/// Looks once and puts back what is not as it was. Returns whether all is well again.
+fn repair(context: &mut Context<'_>, options: &Options, watched: &mut [Watched]) -> bool {
+    let at = context.root.path(context.root.mount_point());
+    let seen = Instance::read(&at);
+    let instance = seen.as_ref().cloned().unwrap_or_default();
+    let is_broken = |watched: &&mut Watched| !watched.is_intact(&instance);
+    if watched.is_empty() || (instance.enabled && watched.iter_mut().filter(is_broken).count() == 0)
+    {
+        return true;
+    }
+    let broken: Vec<_> = watched
+        .iter()
+        .filter(|watched| !watched.is_intact(&Instance { enabled: true, ..instance.clone() }))
+        .map(|watched| watched.arch)
+        .collect();
+    if let Some(finding) = check::obstacle(&observe(context.root)) {
+        context.log.once(&format!("cannot repair: {}", finding.what));
+        return false;
+    }
+    let (well, now) = match put_back(context, options, &broken) {
+        Ok((well, state)) => (well, state),
+        Err(error) => {
+            context.log.once(&format!("cannot repair: {error}"));
             return false;
         }
-        let well = match self.put_back(&broken) {
-            Ok(()) => true,
-            Err(error) => {
-                self.log_once(&format!("cannot repair: {error}"));
-                false
-            }
-        };
-        let now = observe(root);
-        for watched in watched.iter_mut().filter(|watched| broken.contains(&watched.arch)) {
-            if let Some(entry) = now.taker(watched.arch) {
-                watched.ours |= entry.name == self.emulators.entry_name(watched.arch);
-                watched.entry = entry.clone();
-            }
+    };
+    let Some(now) = now else { return well };
+    for watched in watched.iter_mut().filter(|watched| broken.contains(&watched.arch)) {
+        if let Some(entry) = now.matching_entry(watched.arch) {
+            watched.ours |= entry.name == context.emulators.entry_name(watched.arch);
+            watched.entry = entry.clone();
         }
-        well
     }
+    well
+}
 
-    /// Installs again. What somebody else made work meanwhile is left alone; what does not work is
-    /// replaced.
-    fn put_back(&mut self, broken: &[&'static Arch]) -> Result<(), Error> {
-        let mut broken: Vec<_> = broken.iter().map(|arch| Ok(*arch)).collect();
-        let mut last = Ok(());
-        for replace in [false, true] {
-            let results = self.install(&broken, &Options { replace, ..Options::default() })?;
-            broken.clear();
-            last = Ok(());
-            for StepResult { subject, arch, result, .. } in results {
-                match result {
-                    Ok(words) => self.log(&format!("repaired {subject} ({words})")),
-                    Err(error) => {
-                        broken.extend(arch.map(Ok));
-                        last = Err(error);
+/// Installs again. What somebody else made work meanwhile is left alone; what does not work is
+/// replaced.
+fn put_back(
+    context: &mut Context<'_>,
+    options: &Options,
+    broken: &[&'static Arch],
+) -> Result<(bool, Option<State>), Error> {
+    let mut list: Vec<_> = broken.iter().map(|arch| arch.oci.to_owned()).collect();
+    let mut state = None;
+    for replace in [false, true] {
+        if list.is_empty() {
+            break;
+        }
+        let options = Options { replace, ..options.clone() };
+        let installed = change::install(context, &Install { list: list.clone(), options })?;
+        state = Some(installed.state);
+        list.clear();
+        for result in installed.results {
+            match &result.outcome {
+                Outcome::Failed(error) => {
+                    if replace {
+                        context.log.once(&format!("cannot repair {}: {error}", result.subject));
                     }
+                    list.push(result.subject);
                 }
-            }
-            if broken.is_empty() {
-                break;
+                _ => context.log.line(&format!("repaired: {result}")),
             }
         }
-        last
     }
-
-    /// A line that would otherwise come every few seconds.
-    fn log_once(&mut self, line: &str) {
-        if self.last_log != line {
-            self.log(line);
-            self.last_log = line.to_owned();
-        }
-    }
+    Ok((list.is_empty(), state))
 }
 
 fn block_signals() -> Result<SignalFd, Error> {
@@ -176,12 +199,25 @@ fn signalled(signals: &SignalFd) -> bool {
 }
 
 /// Writes the readiness file: a line a platform, as Node Feature Discovery reads labels of nodes.
-fn become_ready(file: Option<&Path>, watched: &[Watched]) -> Result<(), Error> {
-    match file {
-        Some(path) if !path.exists() => fs::write(path, labels(watched.iter().map(|w| w.arch)))
-            .map_err(|error| Error::system(Op::Write, path, error)),
-        _ => Ok(()),
+///
+/// It is there whole or not at all: a probe that finds it may go by that alone.
+fn become_ready(
+    context: &mut Context<'_>,
+    file: Option<&Path>,
+    watched: &[Watched],
+) -> Result<(), Error> {
+    let Some(path) = file.filter(|path| !path.exists()) else { return Ok(()) };
+    let labels = labels(watched.iter().map(|watched| watched.arch));
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let written = fs::File::create(&beside)
+        .and_then(|mut file| file.write_all(labels.as_bytes()))
+        .and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
     }
+    context.log.verbose(&format!("ready: {}", path.display()));
+    written.map_err(|error| Error::system(Op::WriteFile, path, error))
 }
 
 /// `binfmt.linux-arm64=true`: a label's name has no slash.

@@ -12,18 +12,18 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use crate::Session;
-use crate::apply::StepResult;
-use crate::arch::{ARCHES, Arch, HOST};
-use crate::cli::PersistArgs;
-use crate::emulator::{Emulator, digest};
-use crate::entry::{EntryName, Registration};
+use super::Context;
+use crate::apply::{Outcome, StepResult};
+use crate::arch::{ARCHES, Arch};
+use crate::cli::{Install, Persist};
+use crate::emulator::{Emulator, Emulators, digest};
+use crate::entry::{EntryName, Flags, Registration};
 use crate::error::{Error, Op};
 use crate::host::observe;
-use crate::namespace::look;
-use crate::plan::{self, Options};
-use crate::probe;
-use crate::state::{Instance, Server, State};
+use crate::namespace::peek;
+use crate::plan::{self, Action, Choice, Content, Plan, Step};
+use crate::platform::Unknown;
+use crate::state::State;
 use crate::tree::Tree;
 
 /// Registrations. Files are read in the order of their names and a later one wins, so this one
@@ -160,193 +160,291 @@ impl Manifest {
     }
 }
 
-impl Session<'_> {
-    /// Writes, or with `--remove` takes away, what the next boot registers from.
-    ///
-    /// # Errors
-    /// The first thing that went wrong, after all items were tried.
-    pub(crate) fn persist(&mut self, args: &PersistArgs) -> Result<(), Error> {
-        obstacle::lib_dir(&args.lib_dir)?;
-        let tree = Tree::open(&args.root)?;
-        let _alone = tree.lock();
-        obstacle::elsewhere(&tree, &args.lib_dir)?;
-        let manifest = args.lib_dir.join("manifest");
-        if args.remove {
-            return self.unpersist(&tree, &manifest);
-        }
-        let options = Options {
-            flags: args.flags.as_deref().map(crate::entry::Flags::parse).transpose()?,
-            no_credentials: args.no_credentials,
-            replace: false,
-        };
-        let list = args.install.as_deref().unwrap_or("all");
-        let requested = plan::requested(list, &self.emulators)?;
-        if requested.is_empty() {
-            return Err(Error::NoEmulators);
-        }
-
-        // The tree's system runs on this very kernel and CPU, or on one like it.
-        let mut state = observe(self.root);
-        let system = obstacle::system(&tree)?;
-        let arches = requested.iter().filter_map(|item| item.as_ref().ok().copied());
-        let also = system.filter(|arch| !requested.contains(&Ok(arch)));
-        state.probes = probe::probe(self.root, arches.chain(also), None)?;
-
-        let mut job = Job {
-            tree: &tree,
-            lib_dir: &args.lib_dir,
-            written: Manifest::parse(&tree.read(&manifest)?),
-            manifest,
-            changed: false,
-            kept: Vec::new(),
-            registrations: Vec::new(),
-        };
-        let boot = Boot::of(&tree);
-        obstacle::check(&tree, boot, system, &state, &job)?;
-        let mut rules = parse_conf(&tree.read(Path::new(CONF))?);
-        let mut results = Vec::new();
-        for item in &requested {
-            let (subject, result) = match item {
-                Err(name) => {
-                    let name = Error::shorten(name);
-                    (name.clone(), Err(Error::UnknownArch(name)))
-                }
-                Ok(arch) => (
-                    arch.oci.to_owned(),
-                    self.persist_one(arch, &options, &state, &mut job, &mut rules),
-                ),
-            };
-            let result = StepResult {
-                subject,
-                result,
-                arch: item.as_ref().ok().copied(),
-                registered: false,
-            };
-            self.tell("persisting", &result);
-            results.push(("persist", result));
-        }
-
-        let script_path = args.lib_dir.join("register");
-        job.text(&(script_path.clone(), 0o755, script()))?;
-        job.text(&(CONF.into(), 0o644, conf(&rules)))?;
-        boot.files(&script_path).iter().try_for_each(|wanted| job.text(wanted))?;
-        if let Some((link, to)) = boot.link() {
-            let link = Path::new(link);
-            tree.link(link, to).map_err(|error| job.explain(link, error))?;
-        }
-        job.finish()?;
-
-        for (path, kept) in &job.kept {
-            let (path, kept) = (tree.shown(path), tree.shown(kept));
-            self.log(&format!(
-                "warning: {} was not as persist had left it: kept as {}",
-                path.display(),
-                kept.display()
-            ));
-        }
-        let active = self.are_active(&job.registrations);
-        self.log(&match boot {
-            _ if !job.changed && active => "unchanged, and active now".to_owned(),
-            _ if !job.changed => "unchanged".to_owned(),
-            Boot::Present => {
-                "systemd-binfmt registers these at the next boot, and at each of its restarts"
-                    .to_owned()
-            }
-            Boot::Systemd | Boot::OpenRc => {
-                "the service binfmtctl registers these at the next boot".to_owned()
-            }
-            Boot::Unknown => format!(
-                "note: found neither systemd nor OpenRC there: let its boot run `sh {}`",
-                script_path.display()
-            ),
-        });
-        // New emulators are not what an entry of before has open.
-        if job.changed || !active {
-            self.log(&format!(
-                "to use them now, run on that machine: sh {}",
-                script_path.display()
-            ));
-        }
-        self.verdict(results)
+/// Writes, or with `--remove` takes away, what the next boot registers from.
+///
+/// # Errors
+/// What is in the way; or what failed, after all items were tried.
+pub(crate) fn persist(context: &mut Context<'_>, request: &Persist) -> Result<(), Error> {
+    let lib_dir = request.lib_dir.as_path();
+    obstacle::lib_dir(lib_dir)?;
+    let tree = Tree::open(&request.root)?;
+    let _alone = if request.dry_run { None } else { tree.lock() };
+    obstacle::elsewhere(&tree, lib_dir)?;
+    let Some(install) = &request.install else {
+        return remove(context, &tree, &lib_dir.join(MANIFEST), request.dry_run);
+    };
+    let requested = plan::requested(&install.list, context.emulators);
+    if requested.is_empty() {
+        return Err(Error::NoEmulators);
     }
 
-    /// Whether the running kernel has all of these.
-    fn are_active(&self, registrations: &[Registration]) -> bool {
-        let instance = self.root.path(look(self.root, &observe(self.root)));
-        let instance = Instance::read(&instance).unwrap_or_default();
-        instance.enabled
-            && registrations.iter().all(|registration| {
-                instance.entry(registration.name().as_str()).is_some_and(|entry| {
-                    registration.is(entry) && entry.interpreter == registration.interpreter()
-                })
+    // The tree's system runs on this very kernel and CPU, or on one like it.
+    let mut state = observe(context.root);
+    let system = obstacle::system(&tree)?;
+    let arches = requested.iter().filter_map(|item| item.as_ref().ok().copied());
+    let also = system.filter(|arch| !requested.contains(&Ok(arch)));
+    state.probes = context.probe(&arches.chain(also).collect::<Vec<_>>());
+    let boot = Boot::of(&tree);
+    obstacle::check(&tree, system, &state, lib_dir, context.root)?;
+
+    let (plan, registrations) =
+        plan_emulators(&requested, install, context.emulators, &state, lib_dir);
+    let rules = parse_conf(&tree.read(Path::new(CONF))?);
+    plan::notes(&install.list).iter().for_each(|note| context.log.line(&format!("note: {note}")));
+    if request.dry_run {
+        let all: Vec<_> = registrations.values().collect();
+        let files = plan_files(&all, rules, boot, lib_dir);
+        crate::report::written(write!(context.out, "{plan}{files}"))?;
+        let refused = plan.refused().into_iter();
+        let refused = refused.map(|(name, error)| (name.to_owned(), error.clone())).collect();
+        return context.last_word("persist", refused);
+    }
+
+    let mut writing = Writing::new(&tree, lib_dir)?;
+    let mut results = Vec::new();
+    let mut made = Vec::new();
+    for step in plan.steps {
+        let registration = registrations.get(&step.subject);
+        let result = writing.carry_out(step, context.emulators);
+        context.tell("persisting", std::slice::from_ref(&result));
+        if !matches!(result.outcome, Outcome::Failed(_)) {
+            made.extend(registration);
+        }
+        results.push(result);
+    }
+    for step in plan_files(&made, rules, boot, lib_dir).steps {
+        let result = writing.carry_out(step, context.emulators);
+        if let Outcome::Failed(_) = result.outcome {
+            context.tell("persisting", std::slice::from_ref(&result));
+            results.push(result);
+        }
+    }
+    writing.finish()?;
+    writing.tell(context);
+    if !made.is_empty() {
+        let active = are_active(context, &state, &made);
+        tell_when(context, boot, &made, &writing, active);
+    }
+    context.verdict("persist", results)
+}
+
+/// Registrations by what their items are called.
+type Registrations = BTreeMap<String, Registration>;
+
+/// Plans the emulators' files, and what is to be registered of them.
+fn plan_emulators<'a>(
+    requested: &[Result<&'static Arch, Unknown>],
+    install: &Install,
+    emulators: &'a Emulators,
+    state: &State,
+    lib_dir: &Path,
+) -> (Plan<'a>, Registrations) {
+    let flags = plan::flags(&install.options, state);
+    let mut registrations = Registrations::new();
+    let mut steps = Vec::new();
+    for item in requested {
+        let (subject, action) = match item {
+            Err(name) => {
+                let refuse = Action::Refuse(Error::UnknownArch(name.clone()));
+                (name.shown().to_owned(), refuse)
+            }
+            Ok(arch) => {
+                let planned = plan_emulator(arch, &flags, emulators, state, lib_dir);
+                let subject = arch.oci.to_owned();
+                let action = planned.map(|(action, registration)| {
+                    registrations.extend(registration.map(|it| (subject.clone(), it)));
+                    action
+                });
+                (subject, action.unwrap_or_else(Action::Refuse))
+            }
+        };
+        steps.push(Step { subject, action });
+    }
+    (Plan { steps, ..Plan::default() }, registrations)
+}
+
+fn plan_emulator<'a>(
+    arch: &'static Arch,
+    flags: &Flags,
+    emulators: &'a Emulators,
+    state: &State,
+    lib_dir: &Path,
+) -> Result<(Action<'a>, Option<Registration>), Error> {
+    let emulator = match plan::choose(arch, emulators, state)? {
+        Choice::Native(why) => return Ok((Action::Keep(why.to_owned()), None)),
+        Choice::Emulator(emulator) => emulator,
+    };
+    let path = lib_dir.join(&emulator.name);
+    let name = EntryName::new(&emulator.name)?;
+    let registration = Registration::new(name, arch, &path, flags.clone())?;
+    let write = Action::Write { path, mode: 0o755, content: Content::Emulator(emulator) };
+    Ok((write, Some(registration)))
+}
+
+/// Plans the files that make each boot register these, besides what earlier runs wrote.
+fn plan_files(
+    registrations: &[&Registration],
+    mut rules: BTreeMap<String, String>,
+    boot: Boot,
+    lib_dir: &Path,
+) -> Plan<'static> {
+    if registrations.is_empty() {
+        return Plan::default();
+    }
+    for registration in registrations {
+        rules.insert(registration.name().to_string(), registration.to_string());
+    }
+    let script_path = lib_dir.join("register");
+    let mut files =
+        vec![(script_path.clone(), 0o755, script()), (CONF.into(), 0o644, conf(&rules))];
+    files.extend(boot.files(&script_path));
+    let step = |path: PathBuf, action| Step { subject: path.display().to_string(), action };
+    let write = |(path, mode, text): Wanted| {
+        step(path.clone(), Action::Write { path, mode, content: Content::Text(text) })
+    };
+    let mut steps: Vec<_> = files.into_iter().map(write).collect();
+    steps
+        .extend(boot.link().map(|(path, to)| {
+            step(path.into(), Action::Link { path: path.into(), to: to.into() })
+        }));
+    Plan { steps, ..Plan::default() }
+}
+
+/// Whether the running kernel has all of these.
+fn are_active(context: &Context<'_>, state: &State, registrations: &[&Registration]) -> bool {
+    let seen = peek(context.root, state).map(Ok);
+    let Ok(instance) = seen.unwrap_or_else(|| state.instance.clone()) else { return false };
+    instance.enabled
+        && registrations.iter().all(|registration| {
+            instance.entry(registration.name().as_str()).is_some_and(|entry| {
+                registration.is(entry) && entry.interpreter == registration.interpreter()
             })
-    }
+        })
+}
 
-    fn persist_one(
-        &self,
-        arch: &'static Arch,
-        options: &Options,
-        state: &State,
-        job: &mut Job<'_>,
-        rules: &mut BTreeMap<String, String>,
-    ) -> Result<String, Error> {
-        if arch == HOST {
-            return Ok("this machine's own architecture, which is never registered".to_owned());
+/// Says when what was written takes effect.
+fn tell_when(
+    context: &mut Context<'_>,
+    boot: Boot,
+    made: &[&Registration],
+    writing: &Writing<'_>,
+    active: bool,
+) {
+    let (changed, script) = (writing.changed, writing.lib_dir.join("register"));
+    let names: Vec<_> = made.iter().map(|registration| registration.name().as_str()).collect();
+    let these = names.join(", ");
+    context.log.line(&match boot {
+        _ if !changed && active => "unchanged, and active now".to_owned(),
+        _ if !changed => "unchanged".to_owned(),
+        Boot::Present => {
+            format!(
+                "systemd-binfmt registers {these} at the next boot, and at each of its restarts"
+            )
         }
-        if state.server(arch) == Some(Server::Native) {
-            return Ok("runs natively on this machine and is not registered".to_owned());
+        Boot::Systemd | Boot::OpenRc => {
+            format!("the service binfmtctl registers {these} at the next boot")
         }
-        let emulator = self.emulators.get(arch).ok_or(Error::NoEmulators)?;
-        let path = job.lib_dir.join(&emulator.name);
-        let name = EntryName::new(&emulator.name)?;
-        let registration = Registration::new(name, arch, &path, options.flags(state)?)?;
-        let new = job.emulator(&path, emulator, &self.emulators)?;
-        let rule = registration.to_string();
-        job.registrations.push(registration);
-        let new_rule = rules.insert(emulator.name.clone(), rule.clone()) != Some(rule);
-        Ok(if new || new_rule { path.display().to_string() } else { "unchanged".to_owned() })
-    }
-
-    fn unpersist(&mut self, tree: &Tree, manifest: &Path) -> Result<(), Error> {
-        let written = Manifest::parse(&tree.read(manifest)?);
-        tree.sweep(manifest);
-        if written.0.is_empty() {
-            self.log("nothing was persisted there");
-            return Ok(());
-        }
-        for boot in [Boot::Systemd, Boot::OpenRc] {
-            // Only together with the file it points to.
-            if let Some((link, _)) = boot.link()
-                && boot.files(Path::new("/")).iter().any(|(path, ..)| written.0.contains_key(path))
-            {
-                tree.remove(Path::new(link))?;
-            }
-        }
-        for (path, known) in &written.0 {
-            tree.sweep(path);
-            let Some(file) = tree.open_file(path)? else { continue };
-            let sha256 =
-                digest(file).map_err(|error| Error::system(Op::Read, tree.shown(path), error))?;
-            if known.contains(&sha256) {
-                tree.remove(path)?;
-                self.log(&format!("removed {}", tree.shown(path).display()));
-            } else {
-                self.log(&format!(
-                    "warning: {} was changed since and is left",
-                    tree.shown(path).display()
-                ));
-            }
-        }
-        tree.remove(manifest)?;
-        // Not empty if a file was left.
-        let _ = tree.remove(manifest.parent().unwrap_or(Path::new("/")));
-        self.log("registrations of the running system stay: `binfmtctl --uninstall` removes those");
-        Ok(())
+        Boot::Unknown => format!(
+            "note: found neither systemd nor OpenRC there: let its boot run `sh {}`",
+            script.display()
+        ),
+    });
+    // New emulators are not what an entry of before has open.
+    if changed || !active {
+        context.log.line(&format!("to use them now, run on that machine: sh {}", script.display()));
     }
 }
 
+/// Takes away what was written. What was changed since is left, and all else is tried.
+fn remove(
+    context: &mut Context<'_>,
+    tree: &Tree,
+    manifest: &Path,
+    dry_run: bool,
+) -> Result<(), Error> {
+    let written = Manifest::parse(&tree.read(manifest)?);
+    if !dry_run {
+        tree.sweep(manifest);
+    }
+    if written.0.is_empty() {
+        context.log.line("nothing was persisted there");
+        return Ok(());
+    }
+    let (mine, left) = whose(tree, &written)?;
+    if dry_run {
+        let text: String = mine.iter().map(|path| format!("remove {}\n", path.display())).collect();
+        return crate::report::written(context.out.write_all(text.as_bytes()));
+    }
+    let mut results = Vec::new();
+    let mut result = |path: &Path, outcome| {
+        let subject = tree.shown(path).display().to_string();
+        results.push(StepResult { subject, arch: None, outcome });
+    };
+    for boot in [Boot::Systemd, Boot::OpenRc] {
+        // Only together with the file it points to.
+        if let Some((link, _)) = boot.link()
+            && boot.files(Path::new("/")).iter().any(|(path, ..)| mine.contains(&path.as_path()))
+            && let Err(error) = tree.remove(Path::new(link))
+        {
+            result(Path::new(link), Outcome::Failed(error));
+        }
+    }
+    for path in &mine {
+        tree.sweep(path);
+        match tree.remove(path) {
+            Ok(()) => context.log.line(&format!("removed {}", tree.shown(path).display())),
+            Err(error) => result(path, Outcome::Failed(error)),
+        }
+    }
+    for (path, why) in &left {
+        let shown = tree.shown(path);
+        context.log.line(&format!("warning: {} {why} and is left", shown.display()));
+    }
+    let conf_left = left.iter().any(|(path, _)| *path == Path::new(CONF));
+    if conf_left {
+        result(Path::new(CONF), Outcome::Failed(Error::ChangedSince));
+    } else if results.is_empty() {
+        tree.remove(manifest)?;
+        // Not empty if a file was left.
+        let _ = tree.remove(manifest.parent().unwrap_or(Path::new("/")));
+    }
+    context
+        .log
+        .line("registrations of the running system stay: `binfmtctl --uninstall` removes those");
+    context.verdict("remove", results)
+}
+
+/// Of what was written: what is as it was written, and what is not or is still needed, with the reason.
+type Whose<'a> = (Vec<&'a Path>, Vec<(&'a Path, &'static str)>);
+
+fn whose<'a>(tree: &Tree, written: &'a Manifest) -> Result<Whose<'a>, Error> {
+    let (mut mine, mut left) = (Vec::new(), Vec::new());
+    for (path, known) in &written.0 {
+        let Some(file) = tree.open_file(path)? else { continue };
+        let sha256 =
+            digest(file).map_err(|error| Error::system(Op::Read, tree.shown(path), error))?;
+        if known.contains(&sha256) {
+            mine.push(path.as_path());
+        } else {
+            left.push((path.as_path(), "was changed since"));
+        }
+    }
+    // A file of registrations that stays goes on naming emulators.
+    if left.iter().any(|(path, _)| *path == Path::new(CONF)) {
+        let rules = parse_conf(&tree.read(Path::new(CONF))?);
+        let named = |path: &&Path| rules.values().any(|rule| interpreter(rule) == Some(*path));
+        let needed: Vec<_> = mine.iter().copied().filter(named).collect();
+        mine.retain(|path| !needed.contains(path));
+        left.extend(needed.into_iter().map(|path| (path, "is named in it")));
+    }
+    Ok((mine, left))
+}
+
+/// The file that names all that was written, in the directory of emulators.
+const MANIFEST: &str = "manifest";
+
 /// One run's writing.
-struct Job<'a> {
+struct Writing<'a> {
     tree: &'a Tree,
     lib_dir: &'a Path,
     manifest: PathBuf,
@@ -354,11 +452,41 @@ struct Job<'a> {
     changed: bool,
     /// Files of somebody else that were in the way, and where they are now.
     kept: Vec<(PathBuf, PathBuf)>,
-    /// What is now on disk.
-    registrations: Vec<Registration>,
 }
 
-impl Job<'_> {
+impl<'a> Writing<'a> {
+    fn new(tree: &'a Tree, lib_dir: &'a Path) -> Result<Self, Error> {
+        let manifest = lib_dir.join(MANIFEST);
+        let written = Manifest::parse(&tree.read(&manifest)?);
+        Ok(Self { tree, lib_dir, manifest, written, changed: false, kept: Vec::new() })
+    }
+
+    /// Carries out one step of a plan.
+    fn carry_out(&mut self, step: Step<'_>, all: &Emulators) -> StepResult {
+        let outcome = match step.action {
+            Action::Keep(why) => Ok(Outcome::Unchanged(why)),
+            Action::Refuse(error) => Err(error),
+            Action::Write { path, mode, content } => {
+                let written = match content {
+                    Content::Emulator(emulator) => self.emulator(&path, mode, emulator, all),
+                    Content::Text(text) => self.text(&path, mode, &text),
+                };
+                written.map(|new| match new {
+                    true => Outcome::Written(path.display().to_string()),
+                    false => Outcome::Unchanged("unchanged".to_owned()),
+                })
+            }
+            Action::Link { path, to } => self
+                .tree
+                .link(&path, &to.to_string_lossy())
+                .map(|()| Outcome::Written(path.display().to_string()))
+                .map_err(|error| explain(self.tree, self.lib_dir, &path, error)),
+            _ => Err(Error::NotTried),
+        };
+        let outcome = outcome.unwrap_or_else(Outcome::Failed);
+        StepResult { subject: step.subject, arch: None, outcome }
+    }
+
     /// Notes what is about to be written, before it is: what `--remove` does not know of, it leaves.
     ///
     /// A file that others made or changed gets another name before it loses this one.
@@ -387,40 +515,53 @@ impl Job<'_> {
             && self.written.0.get(path).is_some_and(|known| known.iter().any(|one| one == sha256)))
     }
 
+    /// Writes an emulator; returns whether it was not there already.
     fn emulator(
         &mut self,
         path: &Path,
+        mode: u32,
         emulator: &Emulator,
-        all: &crate::emulator::Emulators,
+        all: &Emulators,
     ) -> Result<bool, Error> {
         let sha256 = emulator.sha256().map_err(|error| Error::system(Op::Read, path, error))?;
         if self.has(path, &sha256)? {
             return Ok(false);
         }
         self.note(path, &sha256)?;
-        let written = self.tree.write(path, 0o755, |file| {
+        let written = self.tree.write(path, mode, |file| {
             all.unpack(vec![(emulator, file)]).pop().unwrap_or(Err(Error::NoEmulators))
         });
         written.map(|()| true).map_err(|error| self.explain(path, error))
     }
 
-    fn text(&mut self, (path, mode, text): &Wanted) -> Result<(), Error> {
+    /// Writes a text; returns whether it was not there already.
+    fn text(&mut self, path: &Path, mode: u32, text: &str) -> Result<bool, Error> {
         let sha256 =
             digest(text.as_bytes()).map_err(|error| Error::system(Op::Read, path, error))?;
         if self.has(path, &sha256)? {
-            return Ok(());
+            return Ok(false);
         }
         self.note(path, &sha256)?;
-        self.tree.write_text(path, *mode, text).map_err(|error| self.explain(path, error))
+        let written = self.tree.write_text(path, mode, text);
+        written.map(|()| true).map_err(|error| self.explain(path, error))
     }
 
-    /// Forgets the contents that were there before an upgrade.
+    /// Forgets contents that files had before an upgrade: what is there now is what counts.
     fn finish(&mut self) -> Result<(), Error> {
-        for known in self.written.0.values_mut() {
-            known.drain(..known.len() - 1);
+        let mut now = Manifest::default();
+        for (path, known) in &self.written.0 {
+            let there = match known.len() {
+                0 | 1 => None,
+                _ => self.tree.open_file(path)?.and_then(|file| digest(file).ok()),
+            };
+            match there.filter(|there| known.contains(there)) {
+                Some(there) => now.add(path, &there),
+                None => known.iter().for_each(|sha256| now.add(path, sha256)),
+            }
         }
+        self.written = now;
         let text = self.written.text();
-        if self.tree.read(&self.manifest)? == text {
+        if text.is_empty() || self.tree.read(&self.manifest)? == text {
             return Ok(());
         }
         self.tree
@@ -428,27 +569,43 @@ impl Job<'_> {
             .map_err(|error| self.explain(&self.manifest, error))
     }
 
-    /// A host that `path` cannot be written to needs another place, or another way.
-    fn explain(&self, path: &Path, error: Error) -> Error {
-        use Errno::{EACCES, EDQUOT, ENOSPC, EPERM, EROFS};
-        let Error::System { op: Op::Write, errno, .. } = error else { return error };
-        let hint = match errno {
-            EROFS if path.starts_with(self.lib_dir) => {
-                "an immutable host: choose a writable place with --lib-dir; `hold` needs no files"
-            }
-            EROFS => {
-                "an immutable host: declare binfmt in its own configuration; `hold` needs no files"
-            }
-            EPERM | EACCES => "run it as root; if it is, `lsattr -d` shows immutable directories",
-            ENOSPC | EDQUOT => {
-                "make room there, choose another place with --lib-dir, or persist fewer platforms"
-            }
-            _ => return error,
-        };
-        // The path in the error may be the one that the emulator has elsewhere.
-        let what = Error::system(Op::Write, self.tree.shown(path), errno).to_string();
-        Error::Host { what, hint: hint.to_owned() }
+    /// Says which files were in the way.
+    fn tell(&self, context: &mut Context<'_>) {
+        for (path, kept) in &self.kept {
+            let (path, kept) = (self.tree.shown(path), self.tree.shown(kept));
+            context.log.line(&format!(
+                "warning: {} was not as persist had left it: kept as {}",
+                path.display(),
+                kept.display()
+            ));
+        }
     }
+
+    fn explain(&self, path: &Path, error: Error) -> Error {
+        explain(self.tree, self.lib_dir, path, error)
+    }
+}
+
+/// A host that `path` cannot be written to needs another place, or another way.
+fn explain(tree: &Tree, lib_dir: &Path, path: &Path, error: Error) -> Error {
+    use Errno::{EACCES, EDQUOT, ENOSPC, EPERM, EROFS};
+    let Error::System { op: Op::Write, errno, .. } = error else { return error };
+    let hint = match errno {
+        EROFS if path.starts_with(lib_dir) => {
+            "an immutable host: choose a writable place with --lib-dir; `hold` needs no files"
+        }
+        EROFS => {
+            "an immutable host: declare binfmt in its own configuration; `hold` needs no files"
+        }
+        EPERM | EACCES => "run it as root; if it is, `lsattr -d` shows immutable directories",
+        ENOSPC | EDQUOT => {
+            "make room there, choose another place with --lib-dir, or persist fewer platforms"
+        }
+        _ => return error,
+    };
+    // The path in the error may be the one that the emulator has elsewhere.
+    let what = Error::system(Op::Write, tree.shown(path), errno).to_string();
+    Error::Host { what, hint: hint.to_owned() }
 }
 
 /// The registrations in a file of ours, by entry.
@@ -456,8 +613,7 @@ fn parse_conf(text: &str) -> BTreeMap<String, String> {
     let rules = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     rules
         .filter_map(|rule| {
-            let delimiter = rule.chars().next()?;
-            let name = rule[delimiter.len_utf8()..].split(delimiter).next()?;
+            let (name, _) = Registration::name_and_interpreter(rule)?;
             Some((name.to_owned(), rule.to_owned()))
         })
         .collect()
@@ -465,7 +621,7 @@ fn parse_conf(text: &str) -> BTreeMap<String, String> {
 
 /// The emulator that a rule names.
 fn interpreter(rule: &str) -> Option<&Path> {
-    rule.chars().next().and_then(|delimiter| rule.split(delimiter).nth(6)).map(Path::new)
+    Registration::name_and_interpreter(rule).map(|(_, interpreter)| interpreter)
 }
 
 fn conf(rules: &BTreeMap<String, String>) -> String {

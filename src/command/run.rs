@@ -4,9 +4,13 @@
 //! it is root, mounts and registers there, takes on its own uid again in a second namespace within,
 //! and becomes the program. All of it goes when the last process does.
 
+#![expect(clippy::disallowed_methods, reason = "makes a namespace and a root for one program")]
+
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -17,135 +21,127 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid, chdir, chroot, getegid, geteuid, pivot_root};
 
-use crate::Session;
+use super::Context;
 use crate::anchor::write_registration;
-use crate::arch::{Arch, HOST};
+use crate::arch::{ARCHES, Arch, HOST};
 use crate::cache::Cache;
-use crate::cli::RunArgs;
+use crate::cli::{Options, Run};
 use crate::elf;
+use crate::emulator::Emulator;
 use crate::entry::{EntryName, Registration};
 use crate::error::{Error, Op};
 use crate::host::observe;
+use crate::kernel;
 use crate::namespace;
-use crate::plan::{self, Options};
+use crate::plan;
 use crate::root::Root;
 
 /// First argument of the process that maps ids from outside; a pid follows.
 pub const SUBCOMMAND: &str = "__map-ids";
 
-impl Session<'_> {
-    /// Becomes the program; returns only if that fails.
-    ///
-    /// # Errors
-    /// What prevents it: the kernel's or the host's settings, an emulator that is not at hand, the
-    /// program's own start.
-    pub(crate) fn run_program(&mut self, args: &RunArgs) -> Result<(), Error> {
-        let (program, arguments) = args
-            .command
-            .split_first()
-            .ok_or_else(|| Error::Usage("no command given".to_owned()))?;
-        let state = observe(self.root);
-        if let Some(v) = state.version()
-            && (v.major, v.minor) < (6, 7)
-        {
-            return Err(Error::Host {
-                what: format!(
-                    "kernel {}.{}.{} cannot give a user namespace a binfmt_misc of its own",
-                    v.major, v.minor, v.patch
-                ),
-                hint: "use Linux 6.7 or newer, or install on the host as root: binfmtctl --install"
-                    .to_owned(),
-            });
-        }
-        let arches = self.wanted(args, program)?;
-        let emulators: Vec<_> = arches.iter().filter_map(|arch| self.emulators.get(arch)).collect();
-        let paths = if emulators.is_empty() {
-            Vec::new()
-        } else {
-            Cache::open()?.paths(&self.emulators, &emulators)?
-        };
-        let flags = Options::default().flags(&state)?;
-        let registrations = emulators.iter().zip(&paths).map(|(emulator, path)| {
-            Registration::new(EntryName::new(&emulator.name)?, emulator.arch, path, flags.clone())
+/// Becomes the program; returns only if that fails.
+///
+/// # Errors
+/// What prevents it: the kernel's or the host's settings, an emulator that is not at hand, the
+/// program's own start.
+pub(crate) fn run(context: &mut Context<'_>, request: &Run) -> Result<(), Error> {
+    let root = context.root;
+    let state = observe(root);
+    if let Some(v) = state.version().filter(|v| !kernel::OWN_INSTANCE.is_in(v)) {
+        return Err(Error::Host {
+            what: format!(
+                "kernel {}.{}.{} cannot give a user namespace a binfmt_misc of its own",
+                v.major, v.minor, v.patch
+            ),
+            hint: "use Linux 6.7 or newer, or install on the host as root: binfmtctl --install"
+                .to_owned(),
         });
-        let registrations = registrations.collect::<Result<Vec<_>, _>>()?;
-
-        let (uid, gid) = (geteuid(), getegid());
-        let processes = namespace::open_processes(self.root)
-            .map_err(|error| Error::system(Op::Read, self.root.proc_dir(), error))?;
-        open_namespace(self.root, args.map_root)?;
-        let instance = if registrations.is_empty() { None } else { Some(self.mount_instance()?) };
-        if let Some(instance) = &instance {
-            registrations
-                .iter()
-                .try_for_each(|registration| write_registration(instance, registration))?;
-        }
-        if let Some(root) = &args.root {
-            enter_root(self.root, root, instance.as_deref(), &args.bind)?;
-        } else {
-            args.bind.iter().try_for_each(|bind| bind_to(bind, Path::new("/")))?;
-        }
-        if let Some(dir) = args.workdir.as_deref().or(args.root.is_some().then_some(Path::new("/")))
-        {
-            chdir(dir).map_err(|errno| Error::system(Op::Enter, dir, errno))?;
-        }
-        if !args.map_root && !uid.is_root() {
-            become_user(&processes, uid, gid)?;
-        }
-        let error = Command::new(program).args(arguments).exec();
-        Err(Error::system(Op::Start, program, error))
     }
+    let emulators = wanted(context, request)?;
+    let paths = match emulators.is_empty() {
+        true => Vec::new(),
+        false => Cache::open()?.paths(context.emulators, &emulators)?,
+    };
+    let flags = plan::flags(&Options::default(), &state);
+    let registrations = emulators.iter().zip(&paths).map(|(emulator, path)| {
+        Registration::new(EntryName::new(&emulator.name)?, emulator.arch, path, flags.clone())
+    });
+    let registrations = registrations.collect::<Result<Vec<_>, _>>()?;
 
-    /// The architectures to register: those named; else the program's own if it is foreign; else all.
-    fn wanted(&self, args: &RunArgs, program: &str) -> Result<Vec<&'static Arch>, Error> {
-        if self.emulators.is_empty() {
-            return Err(Error::NoEmulators);
-        }
-        let foreign = |arch: &&Arch| **arch != *HOST && self.emulators.get(arch).is_some();
-        if let Some(list) = &args.platform {
-            let requested = plan::requested(list, &self.emulators)?;
-            let known = requested.into_iter().map(|item| item.map_err(Error::UnknownArch));
-            let known = known.collect::<Result<Vec<_>, _>>()?;
-            if let Some(arch) =
-                known.iter().find(|arch| ***arch != *HOST && self.emulators.get(arch).is_none())
-            {
-                return Err(Error::Host {
-                    what: format!("no emulator for {arch} at hand"),
-                    hint: "`binfmtctl --version` lists the emulators in this binary".to_owned(),
-                });
-            }
-            return Ok(known.into_iter().filter(foreign).collect());
-        }
-        let own_arch = args.root.is_none().then(|| arch_of(program)).flatten();
-        Ok(match own_arch {
-            Some(arch) if foreign(&arch) => vec![arch],
-            _ => crate::arch::ARCHES.iter().filter(foreign).collect(),
-        })
+    let (uid, gid) = (geteuid(), getegid());
+    let processes = namespace::open_processes(root)
+        .map_err(|error| Error::system(Op::Read, root.proc_dir(), error))?;
+    open_namespace(root, request.map_root)?;
+    let instance = if registrations.is_empty() { None } else { Some(mount_instance(root)?) };
+    if let Some(instance) = &instance {
+        registrations
+            .iter()
+            .try_for_each(|registration| write_registration(instance, registration))?;
     }
+    if let Some(dir) = &request.root {
+        enter_root(root, dir, instance.as_deref(), &request.bind)?;
+    } else {
+        request.bind.iter().try_for_each(|bind| bind_to(bind, Path::new("/")))?;
+    }
+    let workdir = request.workdir.as_deref().or(request.root.is_some().then_some(Path::new("/")));
+    if let Some(dir) = workdir {
+        chdir(dir).map_err(|errno| Error::system(Op::Enter, dir, errno))?;
+    }
+    if !request.map_root && !uid.is_root() {
+        become_user(&processes, uid, gid)?;
+    }
+    let error = Command::new(&request.program).args(&request.arguments).exec();
+    Err(Error::system(Op::Start, &request.program, error))
+}
 
-    /// Mounts the namespace's own instance where programs look for it, or where else there is room.
-    fn mount_instance(&self) -> Result<PathBuf, Error> {
-        let at = self.root.path(self.root.mount_point());
-        match namespace::mount_binfmt(&at) {
-            Ok(()) => Ok(at),
-            Err(error) if error.errno() == Some(Errno::ENOENT) => {
-                let scratch = self.root.scratch()?;
-                namespace::mount_binfmt(&scratch).map(|()| scratch)
-            }
-            Err(error) if error.errno() == Some(Errno::EPERM) => Err(Error::Host {
-                what: error.to_string(),
-                hint: forbidden(self.root).unwrap_or_else(|| {
-                    "a security module or seccomp filter forbids mounting: run outside of the container".to_owned()
-                }),
+/// The emulators to register: those named; else the program's own if it is foreign; else all.
+fn wanted<'a>(context: &Context<'a>, request: &Run) -> Result<Vec<&'a Emulator>, Error> {
+    let emulators = context.emulators;
+    if emulators.is_empty() {
+        return Err(Error::NoEmulators);
+    }
+    if let Some(list) = &request.platform {
+        let named = plan::requested(list, emulators)
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(Error::UnknownPlatform)?;
+        let foreign = named.into_iter().filter(|arch| *arch != HOST);
+        return foreign.map(|arch| emulators.find(arch)).collect();
+    }
+    let of_program = request.root.is_none().then(|| arch_of(&request.program)).flatten();
+    Ok(match of_program.filter(|arch| *arch != HOST).and_then(|arch| emulators.get(arch)) {
+        Some(emulator) => vec![emulator],
+        None => ARCHES
+            .iter()
+            .filter(|arch| *arch != HOST)
+            .filter_map(|arch| emulators.get(arch))
+            .collect(),
+    })
+}
+
+/// Mounts the namespace's own instance where programs look for it, or where else there is room.
+fn mount_instance(root: &Root) -> Result<PathBuf, Error> {
+    let at = root.path(root.mount_point());
+    match namespace::mount_binfmt(&at) {
+        Ok(()) => Ok(at),
+        Err(error) if error.errno() == Some(Errno::ENOENT) => {
+            let scratch = root.scratch()?;
+            namespace::mount_binfmt(&scratch).map(|()| scratch)
+        }
+        Err(error) if error.errno() == Some(Errno::EPERM) => Err(Error::Host {
+            what: error.to_string(),
+            hint: forbidden(root).unwrap_or_else(|| {
+                "a security module or seccomp filter forbids mounting: run outside of the container"
+                    .to_owned()
             }),
-            Err(error) => Err(error),
-        }
+        }),
+        Err(error) => Err(error),
     }
 }
 
 /// The architecture of a program as the shell would find it, where it can be read.
-fn arch_of(program: &str) -> Option<&'static Arch> {
-    let path = if program.contains('/') {
+fn arch_of(program: &OsStr) -> Option<&'static Arch> {
+    let path = if program.as_bytes().contains(&b'/') {
         PathBuf::from(program)
     } else {
         let dirs = std::env::var_os("PATH")?;
@@ -294,7 +290,7 @@ fn enter_root(
     root: &Root,
     dir: &Path,
     instance: Option<&Path>,
-    binds: &[String],
+    binds: &[OsString],
 ) -> Result<(), Error> {
     let failed = |at: &Path| {
         let at = at.to_owned();
@@ -342,9 +338,15 @@ fn enter_root(
 }
 
 /// `SRC[:DST]`, with DST below `root`.
-fn bind_to(bind: &str, root: &Path) -> Result<(), Error> {
-    let (from, to) = bind.split_once(':').unwrap_or((bind, bind));
-    let to = root.join(to.trim_start_matches('/'));
+fn bind_to(bind: &OsStr, root: &Path) -> Result<(), Error> {
+    let bytes = bind.as_bytes();
+    let (from, to) = match bytes.iter().position(|byte| *byte == b':') {
+        Some(at) => (&bytes[..at], &bytes[at + 1..]),
+        None => (bytes, bytes),
+    };
+    let to = Path::new(OsStr::from_bytes(to));
+    let to = root.join(to.strip_prefix("/").unwrap_or(to));
+    let from = OsStr::from_bytes(from);
     mount(Some(from), &to, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
         .map_err(|errno| Error::system(Op::Enter, to, errno))
 }

@@ -35,7 +35,7 @@ fn names_that_mean_nothing() {
 
 #[test]
 fn lists_with_nothing_in_them() {
-    for list in ["", ",", "arm64,", "arm64,,riscv64"] {
+    for list in ["", ",", ",arm64", "arm64,,riscv64"] {
         refused(
             &format!("--install '{list}'"),
             2,
@@ -78,13 +78,13 @@ fn directories_of_emulators_that_hold_none() {
     );
     refused("--install all --qemu-binary-path /etc", 1, "error: this binary carries no emulators");
     let ran = in_namespace(
-        "mkdir $T/e; cp /bin/ls $T/e/qemu-aarch64; QEMU_BINARY_PATH=$T/e $B --install arm64 || echo $?",
+        "mkdir $T/e; cp /bin/ls $T/e/qemu-aarch64; QEMU_BINARY_PATH=$T/e $B --install arm64 >/dev/null || echo $?",
     )
     .ok();
     assert_eq!(ran.stdout, "1\n");
     assert_eq!(
         ran.last_line(),
-        "error: /mnt/e/qemu-aarch64 cannot be registered: it is dynamically linked and would not find its libraries in containers"
+        "error: cannot install arm64: /mnt/e/qemu-aarch64 cannot be registered: it is dynamically linked and would not find its libraries in containers"
     );
 }
 

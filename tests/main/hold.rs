@@ -29,7 +29,7 @@ fn what_vanishes_or_loses_its_flag_is_put_back() {
         "/proc/sys/fs/binfmt_misc/qemu-aarch64:flags: POCF\n\
          /proc/sys/fs/binfmt_misc/qemu-riscv64:flags: POCF\n\
          ended 0\nqemu-aarch64\nqemu-riscv64\nregister\nstatus\n\
-         holding 2 platforms\nrepaired arm64\nrepaired riscv64\nrepaired arm64\nrepaired riscv64\n"
+         holding arm64, riscv64\nrepaired: arm64 OK\nrepaired: riscv64 OK\nrepaired: arm64 OK\nrepaired: riscv64 OK\n"
     );
 }
 

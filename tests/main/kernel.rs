@@ -133,7 +133,7 @@ fn what_a_name_means_to_uninstall() {
            $B --install arm64,riscv64 >/dev/null 2>&1
            register qemu-aarch64-old /usr/bin/qemu-aarch64 ''
            $B --uninstall aarch64 >/dev/null 2>&1; ls $M
-           $B --uninstall aarch64 >/dev/null 2>&1 || echo gone $?
+           $B --uninstall aarch64 >/dev/null 2>&1; $B --uninstall nonesuch >/dev/null 2>&1 || echo gone $?
            $B --uninstall 'qemu-*' >/dev/null; $B --uninstall 'qemu-*' >/dev/null; ls $M"#
     ))
     .ok();
@@ -239,7 +239,7 @@ fn a_dry_run_changes_nothing_and_says_what_would_be() {
     let ran = in_namespace(
         "mount -t binfmt_misc none $M
          $B --install arm64,riscv64 >/dev/null 2>&1
-         $B --dry-run --uninstall riscv64 --install amd64,arm64,riscv64,bogus; ls $M",
+         $B --dry-run --uninstall riscv64 --install amd64,arm64,riscv64,bogus || echo $?; ls $M",
     )
     .ok();
     assert_eq!(
@@ -248,7 +248,7 @@ fn a_dry_run_changes_nothing_and_says_what_would_be() {
          amd64: nothing to do: this machine's own architecture, which is never registered\n\
          arm64: nothing to do: unchanged\n\
          riscv64: register qemu-riscv64 with flags POCF\n\
-         bogus: cannot: unsupported architecture: bogus\n\
+         bogus: cannot: unsupported architecture: bogus\n1\n\
          qemu-aarch64\nqemu-riscv64\nregister\nstatus\n"
     );
 }
@@ -267,11 +267,7 @@ fn prefix_and_directory_of_the_environment_are_honoured() {
         "my-qemu-riscv64\nqemu-aarch64\nregister\nstatus\ninterpreter /usr/bin/my-qemu-riscv64\n\
          refused 2\nqemu-aarch64\nregister\nstatus\n"
     );
-    assert!(
-        ran.stderr.contains("error: 'a/bqemu-x' cannot be the name of an entry"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("error: 'a/b' cannot be the name of an entry"), "{}", ran.stderr);
 }
 
 #[test]

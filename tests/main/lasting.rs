@@ -122,7 +122,8 @@ fn a_read_only_root_is_enough() {
     )
     .ok();
     assert!(ran.stderr.contains("installing: arm64 OK (registered, "), "{}", ran.stderr);
-    assert_eq!(ran.stdout, "installing: arm64 OK (unchanged)\n");
+    // Here root is mapped to root: whose entry it is cannot be told without a mount that might hide it.
+    assert!(ran.stdout.starts_with("installing: arm64 OK (works already (QEMU "), "{}", ran.stdout);
 }
 
 /// Without CAP_SYS_ADMIN: memory files instead of trees. Somebody else has mounted binfmt_misc.

@@ -239,7 +239,7 @@ fn what_cannot_be_run_is_said() {
         r#"$B run /nonesuch; echo $?; $B run /etc/passwd; echo $?; $B run --platform bogus true; echo $?
            $B run; echo $?; $B run --root /nonesuch true; echo $?"#,
     );
-    assert_eq!(ran.stdout, "127\n126\n1\n2\n1\n", "{}", ran.stderr);
+    assert_eq!(ran.stdout, "127\n126\n2\n2\n1\n", "{}", ran.stderr);
     assert!(
         ran.stderr.contains("error: cannot start /nonesuch: No such file or directory\n"),
         "{}",

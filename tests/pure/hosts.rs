@@ -11,13 +11,14 @@ use std::path::Path;
 
 use binfmtctl::arch::{ARCHES, Arch, HOST};
 use binfmtctl::check::{check_host, obstacle};
+use binfmtctl::cli::Options;
 use binfmtctl::emulator::Emulators;
 use binfmtctl::host::observe;
-use binfmtctl::plan::{self, Options};
+use binfmtctl::plan;
 use binfmtctl::report::{Report, Summary, Terminal, json};
 use binfmtctl::root::{MOUNT_POINT, Root};
 use binfmtctl::state::State;
-use binfmtctl::state::{Outcome, Probe, Probes};
+use binfmtctl::state::{Identity, Outcome, Probe, Probes, Program};
 
 /// The directory of situations.
 pub(crate) fn hosts() -> std::path::PathBuf {
@@ -47,11 +48,17 @@ pub(crate) fn probes(text: &str) -> Probes {
             Some(_) => Outcome::Ran,
             None => Outcome::Refused(8), // ENOEXEC
         };
-        let qemu = given
-            .and_then(|given| given.as_str())
-            .filter(|text| *text != "native")
-            .map(str::to_owned);
-        Probe { outcome, qemu, ours: false, anchored: false, levels: Vec::new() }
+        let said = given.and_then(|given| given.as_str());
+        let (emulator, program) = match said {
+            Some("native") => (None, Program::Itself),
+            Some(version) => {
+                let (family, version) = ("QEMU".to_owned(), version.to_owned());
+                (Some(Identity { family, version }), Program::Emulator { is_static: true })
+            }
+            None => (None, Program::Unknown),
+        };
+        let levels = Vec::new();
+        Probe { outcome, emulator, program, ours: false, anchored: false, levels }
     };
     let by_target = ARCHES.iter().map(|arch| (arch.target.to_owned(), probe(arch))).collect();
     Probes { empty_root: true, by_target }
@@ -68,28 +75,25 @@ fn describe(root: &Root, state: &State) -> String {
 
     let mut text = String::new();
     let mut summary = Vec::new();
-    json(&Summary::new(state), &mut summary).unwrap();
+    json(&Summary::new(state).unwrap(), &mut summary).unwrap();
     text.push_str(&String::from_utf8(summary).unwrap());
     text.push('\n');
-    text.push_str(&Report::new(state, &emulators, check_host(state)).table(Terminal::default()));
+    let report = Report::new(state, &emulators, check_host(state)).unwrap();
+    text.push_str(&report.table(Terminal::default()));
     for (title, options) in [
         ("plan", Options::default()),
         ("plan to replace", Options { replace: true, ..Options::default() }),
     ] {
         writeln!(text, "\n{title}:").unwrap();
-        let requested = plan::requested("all,amd64", &emulators).unwrap();
-        for step in plan::install(&requested, &options, &emulators, state).unwrap() {
-            writeln!(text, "  {step}").unwrap();
-        }
+        let requested = plan::requested(&["all".to_owned(), "amd64".to_owned()], &emulators);
+        let plan = plan::install(&requested, &options, &emulators, state).unwrap();
+        plan.to_string().lines().for_each(|line| writeln!(text, "  {line}").unwrap());
     }
     let entries =
         state.instance.as_ref().map(|instance| instance.entries.as_slice()).unwrap_or_default();
     writeln!(text, "\nplan to uninstall:").unwrap();
-    let mut steps: Vec<_> = plan::uninstall("all", &emulators, entries)
-        .unwrap()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let plan = plan::uninstall(&["all".to_owned()], &emulators, entries, &[]);
+    let mut steps: Vec<_> = plan.steps.iter().map(ToString::to_string).collect();
     steps.sort();
     steps.iter().for_each(|step| writeln!(text, "  {step}").unwrap());
     if let Some(finding) = obstacle(state) {
@@ -114,7 +118,8 @@ fn every_situation_is_described_as_expected() {
         copy(&case.path(), temporary.path());
         let root = Root::new(temporary.path(), Path::new(MOUNT_POINT));
         let mut state = observe(&root);
-        state.probes = probes(&fs::read_to_string(temporary.path().join("probes.json")).unwrap());
+        state.probes =
+            Ok(probes(&fs::read_to_string(temporary.path().join("probes.json")).unwrap()));
 
         let expected = case.path().join("expected");
         let text = describe(&root, &state);

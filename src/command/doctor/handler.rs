@@ -10,7 +10,6 @@ use super::subject::{Content, Program, Runner, Subject};
 use crate::arch::{self, Arch, Class};
 use crate::check::{Result, Way, advice, failure, ok, repair, unknown, warning};
 use crate::entry::{Entry, Rule};
-use crate::plan::dead;
 use crate::state::{Outcome, Probe, State, UserNamespace};
 
 /// `file-handler`: the CPU or an entry runs it.
@@ -66,10 +65,10 @@ fn replace(arch: &Arch) -> Way {
 
 fn taken(subject: &Subject<'_>, program: &Program<'_>, entry: &Entry) -> Vec<Result> {
     let name = &entry.name;
-    let probe = program.arch.and_then(|arch| subject.state.probes.get(arch));
+    let probe = program.arch.and_then(|arch| subject.state.probe(arch));
     let ran = probe.is_some_and(Probe::ran);
-    let version = probe.and_then(|probe| probe.qemu.as_ref());
-    let version = version.map_or(String::new(), |version| format!(", QEMU {version}"));
+    let version = probe.and_then(|probe| probe.emulator.as_ref());
+    let version = version.map_or(String::new(), |version| format!(", {version}"));
     if !entry.flags.has('F') && !ran {
         return without_f(subject, entry, program.arch);
     }
@@ -80,7 +79,8 @@ fn taken(subject: &Subject<'_>, program: &Program<'_>, entry: &Entry) -> Vec<Res
         None if ran => ok(format!("{name} takes it and works{version}")),
         None => match program.arch {
             Some(arch) => {
-                let what = format!("{name} takes it, but: {}", dead(entry, subject.state));
+                let what =
+                    format!("{name} takes it, but: {}", subject.state.why_not_running(entry));
                 failure(what, effect(probe), replace(arch))
             }
             None => unknown(format!("{name} takes it; whether that works is not known")),
@@ -450,6 +450,7 @@ mod tests {
     fn an_appimage_nearly_matches_and_the_bytes_are_named() {
         let arch = Arch::by_target("aarch64").unwrap();
         let entry = Entry {
+            file: "qemu-aarch64".into(),
             name: "qemu-aarch64".to_owned(),
             enabled: true,
             interpreter: "/usr/bin/qemu-aarch64".into(),

@@ -55,6 +55,7 @@ pub(super) fn loader(subject: &Subject<'_>) -> Vec<Result> {
 }
 
 /// Why the loader is not there, as the root shows, and the way out.
+#[expect(clippy::too_many_lines, reason = "one case after the other")]
 fn way_to_loader(
     subject: &Subject<'_>,
     program: &Program<'_>,
@@ -311,7 +312,7 @@ pub(super) fn cpu(subject: &Subject<'_>) -> Vec<Result> {
     let needs = (1..LEVELS.len()).rev().find(|level| bits >> level & 1 == 1);
     let Some(needs) = needs else { return Vec::new() };
     let Some(probe) =
-        program.arch.and_then(|arch| subject.state.probes.get(arch)).filter(|probe| probe.ran())
+        program.arch.and_then(|arch| subject.state.probe(arch)).filter(|probe| probe.ran())
     else {
         return unknown(format!(
             "{who} needs {}; whether that is there is not known",

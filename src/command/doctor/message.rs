@@ -138,7 +138,7 @@ pub(super) fn is_known(text: &str) -> bool {
 /// Explains a message; `None` if it is none that is known.
 pub(super) fn explain(text: &str, state: &State) -> Option<Finding> {
     let message = find(text)?;
-    let platforms = supported(state).join(", ");
+    let platforms = supported(state).unwrap_or_default().join(", ");
     let mut words = message.advice.to_owned();
     if message.advice == NO_HANDLER {
         words.push_str(&format!("; here run: {platforms}"));

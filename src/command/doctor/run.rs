@@ -1,5 +1,7 @@
 //! Starts a program because the user asks for it, watches it for a while, and keeps what it said last.
 
+#![expect(clippy::disallowed_methods, reason = "moves into the program's root")]
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};

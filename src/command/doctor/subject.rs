@@ -19,7 +19,7 @@ use crate::arch::{Arch, HOST};
 use crate::elf::{self, Elf, Loader};
 use crate::entry::{Entry, Rule};
 use crate::root::Root;
-use crate::state::{Outcome, Server, State};
+use crate::state::{Outcome, RunBy, State};
 
 /// How often the kernel goes from a file to the one that is to run it, before it gives up (`fs/exec.c`).
 pub(super) const MAX_DEPTH: usize = 5;
@@ -163,8 +163,7 @@ impl<'a> Looker<'a> {
 
     fn try_out(&self, arch: &Arch) -> Option<Trial> {
         // It hung before: it need not be waited for as long again.
-        let hangs =
-            self.state.probes.get(arch).is_some_and(|probe| probe.outcome == Outcome::TimedOut);
+        let hangs = self.state.probe(arch).is_some_and(|probe| probe.outcome == Outcome::TimedOut);
         let limit = Duration::from_secs(if hangs { 2 } else { 10 });
         self.environment.try_out(self.root, arch, limit)
     }
@@ -229,6 +228,7 @@ impl<'a> Looker<'a> {
         next
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what is known of the program by then")]
     fn program(
         &self,
         path: &Path,
@@ -273,6 +273,7 @@ impl<'a> Looker<'a> {
     }
 
     /// Whether all libraries that a program needs are in such a directory, or here.
+    #[expect(clippy::too_many_arguments, reason = "what is known of the program by then")]
     fn is_enough(
         &self,
         prefix: &Path,
@@ -289,7 +290,7 @@ impl<'a> Looker<'a> {
     /// Directories for better CPUs whose libraries are taken.
     fn better(&self, arch: Option<&Arch>) -> Vec<String> {
         let levels =
-            arch.and_then(|arch| self.state.probes.get(arch)).map(|probe| probe.levels.as_slice());
+            arch.and_then(|arch| self.state.probe(arch)).map(|probe| probe.levels.as_slice());
         levels.unwrap_or_default().iter().map(|level| format!("x86-64-{level}")).collect()
     }
 
@@ -382,11 +383,11 @@ fn runner<'a>(state: &State, arch: Option<&Arch>, taker: Option<&'a Entry>) -> R
         return Runner::Entry(entry);
     }
     let Some(arch) = arch else { return Runner::Nobody };
-    match state.server(arch) {
-        Some(Server::Native) => Runner::Native,
+    match state.run_by(arch) {
+        Ok(Some(RunBy::Native)) => Runner::Native,
         _ if arch == HOST => Runner::Native,
         // Where entries can be seen, this very file is one that they do not take.
-        Some(_) if state.instance.is_err() => Runner::Hidden,
+        Ok(Some(_)) if state.instance.is_err() => Runner::Hidden,
         _ => Runner::Nobody,
     }
 }

@@ -3,11 +3,12 @@
 use std::io::Read;
 use std::path::{Component, Path};
 
-use super::{Boot, CONF, Job, interpreter, parse_conf};
+use super::{Boot, CONF, explain, interpreter, parse_conf};
 use crate::arch::{Arch, HOST};
 use crate::elf;
 use crate::error::{Error, Op};
-use crate::state::{Server, State};
+use crate::root::Root;
+use crate::state::{RunBy, State, UserNamespace};
 use crate::tree::Tree;
 
 /// Programs that tell what a system is built for, the surest first.
@@ -74,15 +75,15 @@ pub(super) fn system(tree: &Tree) -> Result<Option<&'static Arch>, Error> {
 /// `state` has the probe of the tree's own architecture `system`.
 pub(super) fn check(
     tree: &Tree,
-    boot: Boot,
     system: Option<&Arch>,
     state: &State,
-    job: &Job<'_>,
+    lib_dir: &Path,
+    root: &Root,
 ) -> Result<(), Error> {
     // An entry for a machine's own architecture stops each of its programs, from the next boot on.
     if let Some(arch) = system
         && arch != HOST
-        && state.server(arch) != Some(Server::Native)
+        && state.run_by(arch) != Ok(Some(RunBy::Native))
     {
         return Err(foreign(tree, arch.oci));
     }
@@ -95,24 +96,36 @@ pub(super) fn check(
     }
     // An image of one file has none of these; what is written to it is gone with its container.
     let init = ["/sbin/init", "/init", "/etc/inittab"];
-    if boot == Boot::Unknown && !init.iter().any(|path| tree.exists(Path::new(path))) {
+    if Boot::of(tree) == Boot::Unknown && !init.iter().any(|path| tree.exists(Path::new(path))) {
         return Err(Error::Host {
             what: format!("no system boots from {}", tree.shown(Path::new("/")).display()),
             hint: "in a container, give it the host's root: -v /:/host, with --root /host"
                 .to_owned(),
         });
     }
-    let etc = Path::new(CONF).parent().unwrap_or(Path::new("/"));
-    for dir in [job.lib_dir, etc] {
-        tree.writable(dir).map_err(|error| job.explain(dir, error))?;
-    }
-    if !tree.executable(job.lib_dir)? {
+    if state.user_namespace == Ok(UserNamespace::Nested) && tree.is_root() && !booted(root) {
         return Err(Error::Host {
-            what: format!("{} is mounted noexec", tree.shown(job.lib_dir).display()),
+            what: "this is a user namespace of a machine that booted outside of it".to_owned(),
+            hint: "run `persist` on the machine itself, as root".to_owned(),
+        });
+    }
+    let etc = Path::new(CONF).parent().unwrap_or(Path::new("/"));
+    for dir in [lib_dir, etc] {
+        tree.writable(dir).map_err(|error| explain(tree, lib_dir, dir, error))?;
+    }
+    if !tree.executable(lib_dir)? {
+        return Err(Error::Host {
+            what: format!("{} is mounted noexec", tree.shown(lib_dir).display()),
             hint: "choose another place with --lib-dir".to_owned(),
         });
     }
     Ok(())
+}
+
+/// Whether process 1 is an init, as in a whole system: system containers have a user namespace, too.
+fn booted(root: &Root) -> bool {
+    let name = std::fs::read_to_string(root.proc("1/comm")).unwrap_or_default();
+    ["systemd", "init", "openrc-init", "runit", "s6-svscan"].contains(&name.trim())
 }
 
 fn foreign(tree: &Tree, what: &str) -> Error {
