@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -213,10 +213,10 @@ fn is_waiting(name: &str) -> bool {
 
 /// Whether a program needs no libraries.
 fn is_static(file: &File) -> bool {
-    let mut start = Vec::new();
-    let read = file.take(elf::ENOUGH as u64).read_to_end(&mut start);
-    let parsed = elf::File::parse(&start);
-    read.is_ok() && matches!(parsed, elf::File::Elf(elf) if elf.loader == elf::Loader::None)
+    let mut start = vec![0; elf::ENOUGH];
+    let Ok(read) = file.read_at(&mut start, 0) else { return false };
+    let parsed = elf::File::parse(&start[..read]);
+    matches!(parsed, elf::File::Elf(elf) if elf.loader == elf::Loader::None)
 }
 
 fn is_in_roots_memory(file: &File) -> bool {

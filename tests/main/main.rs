@@ -13,6 +13,7 @@ mod archive;
 mod bad_input;
 mod container_needs_root;
 mod diagnosis;
+mod faults;
 mod guests;
 mod hold;
 mod kernel;
