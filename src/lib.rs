@@ -12,6 +12,7 @@ pub mod family;
 pub mod kernel;
 pub mod mountinfo;
 pub mod platform;
+pub mod shown;
 
 pub mod emulator;
 pub mod root;

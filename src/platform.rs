@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::arch::{ARCHES, Arch};
-use crate::error::Error;
+use crate::shown::shorten;
 
 /// A platform: an architecture and, where one was given, its variant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Unknown {
             "names are those of Docker, Debian, uname -m or QEMU: linux/arm64, armhf, riscv64, all"
                 .to_owned()
         };
-        Self { shown: Error::shorten(name), advice }
+        Self { shown: shorten(name), advice }
     }
 
     /// The name, shortened for display.

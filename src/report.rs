@@ -168,12 +168,7 @@ pub fn json(report: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> 
     writeln!(out)
 }
 
-/// Text that may hold anything, names and paths of files, with what would command a terminal escaped.
-pub fn plain(text: &str) -> String {
-    let escape =
-        |c: char| if c.is_control() { c.escape_unicode().collect() } else { c.to_string() };
-    text.chars().map(escape).collect()
-}
+pub use crate::shown::plain;
 
 /// Where a report for people goes.
 #[derive(Debug, Clone, Copy, Default)]

@@ -23,6 +23,7 @@ use crate::host::observe;
 use crate::namespace::peek;
 use crate::plan::{self, Action, Choice, Content, Plan, Step};
 use crate::platform::Unknown;
+use crate::root::MOUNT_POINT;
 use crate::state::State;
 use crate::tree::Tree;
 
@@ -115,7 +116,7 @@ impl Boot {
 fn script() -> String {
     format!(
         "#!/bin/sh\n# Registers what {CONF} holds. {}\
-         d=/proc/sys/fs/binfmt_misc\n\
+         d={MOUNT_POINT}\n\
          [ -e $d/register ] || mount -t binfmt_misc binfmt_misc $d || exit 1\n\
          while IFS= read -r rule; do\n\
          \tcase $rule in '' | '#'*) continue ;; esac\n\

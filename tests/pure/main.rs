@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod architecture;
 mod doctor;
 mod hosts;
 mod parsers;
