@@ -4,6 +4,9 @@
  *
  * The emulator's ranges are read from /proc/PID/maps by a child: an emulator shows a process its own file in the guest's
  * view, but not that of another process.
+ * Addresses are other ones in each run.
+ *
+ * test-qemu: arches=arm64,armhf,riscv64,s390x,ppc64el,i386,mips64el runs=60 says='all right'
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -1,6 +1,8 @@
 /*
  * Every kind of loop ends when a signal asks for it, and lets other threads stop the world: the patch
  * tcg-stop-checks looks for such requests only in blocks that jump back and where the next block is looked up.
+ *
+ * test-qemu: says='all right'
  */
 #include <pthread.h>
 #include <signal.h>

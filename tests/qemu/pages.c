@@ -1,6 +1,8 @@
 /*
  * A jump to code of another page sees that code change, lose its permission, go away and come back: the patch
  * tcg-lookups links blocks of different pages.
+ *
+ * test-qemu: says='all right'
  */
 #define _GNU_SOURCE
 #include <setjmp.h>
