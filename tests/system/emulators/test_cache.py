@@ -1,0 +1,101 @@
+"""The translation cache: on, off and full; with rubbish written to it; and not across users.
+
+docs/translation-cache.md tells what it is, and what these are for.
+"""
+
+import os
+import random
+import struct
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from machine import output, run
+
+SOURCE = Path(__file__).parent / 'cache.c'
+# Where the store has what its offsets lead to; see accel/tcg/tb-cache.c.
+HEADER, INDEX, FIRST = 96, 4096, 4096 + 4 * 65536
+
+WORK = """
+for i in 1 2 3 4 5 6 7 8 9; do
+    perl -e 'print map { chr(65 + $_ % 26) } 1 .. 9999' | sha1sum
+    ls -l /usr/bin | sort | md5sum
+done
+"""
+USERS = 'tail -f /dev/null & setpriv --reuid 1 --regid 1 --clear-groups tail -f /dev/null & sleep 8; kill $(jobs -p)'
+
+
+def stores():
+    """Processes, by name, and the descriptors of their caches, as this machine sees them."""
+    for process in Path('/proc').glob('[0-9]*'):
+        store = process / 'fd/1024'
+        try:
+            if 'qemu-tb-cache' in os.readlink(store):
+                yield (process / 'comm').read_text().strip(), store
+        except OSError:
+            continue
+
+
+@pytest.mark.parametrize('size', ['', '0', '1'], ids=['on', 'off', 'full'])
+@pytest.mark.parametrize('arch', ['arm64', 'armhf', 'riscv64', 's390x', 'ppc64el'])
+def test_program(arch, size, compiler, binfmtctl, work):
+    built = work / 'cache' / arch
+    if not built.exists():
+        built.parent.mkdir(parents=True, exist_ok=True)
+        output(compiler(arch), '-O2', '-static', '-pthread', '-o', built, SOURCE)
+    words = [binfmtctl, 'run', '--map-root', '--platform', arch, '--', built]
+    env = {'XDG_CACHE_HOME': str(work / 'xdg'), 'TMPDIR': str(work), 'QEMU_TB_CACHE': size}
+    result = run(*words, env=env, timeout=600)
+    assert (result.code, result.out) == (0, 'all right\n'), str(result)
+
+
+def test_libraries_are_loaded_and_unloaded(compiler, in_root, arm64_root):
+    output(compiler('arm64'), '-O2', '-DLIBRARIES', '-pthread', '-o', arm64_root / 'usr/bin/libraries', SOURCE)
+    result = in_root('libraries')
+    assert (result.code, result.out) == (0, 'all right\n'), str(result)
+
+
+def write_rubbish(stop, written):
+    while not stop.is_set():
+        for _, store in stores():
+            try:
+                file = os.open(store, os.O_RDWR)
+            except OSError:
+                continue
+            for _ in range(300):
+                last = random.choice([FIRST, 2**20, 2**22, 2**23])
+                os.pwrite(file, os.urandom(random.choice([1, 4, 8, 16, 200])), random.randrange(HEADER, last))
+                written.append(1)
+            # Offsets that may be somewhere.
+            for _ in range(20):
+                offset = random.choice([0, 8, 2**31, random.randrange(2**23) & -8])
+                os.pwrite(file, struct.pack('<I', offset), INDEX + 4 * random.randrange(65536))
+            os.close(file)
+
+
+def test_rubbish_does_no_harm(in_root):
+    right = in_root('sh', '-ec', WORK)
+    assert right.code == 0, str(right)
+    stop, written = threading.Event(), []
+    writer = threading.Thread(target=write_rubbish, args=(stop, written))
+    writer.start()
+    try:
+        results = [in_root('sh', '-ec', WORK) for _ in range(3)]
+    finally:
+        stop.set()
+        writer.join()
+    assert written, 'no cache was found to write to'
+    for result in results:
+        assert (result.code, result.out) == (0, right.out), str(result)
+
+
+def test_each_user_has_a_cache(in_root):
+    started = threading.Thread(target=in_root, args=('sh', '-c', USERS))
+    started.start()
+    found = set()
+    while started.is_alive():
+        found |= {store.stat().st_ino for name, store in list(stores()) if name == 'tail' and store.exists()}
+        time.sleep(0.2)
+    assert len(found) == 2, f'{len(found)} caches'
