@@ -77,9 +77,13 @@ pub struct General {
     #[arg(long, value_name = "DIR", default_value = MOUNT_POINT, global = true)]
     pub mount: PathBuf,
 
-    /// Say what is found and planned on the way
+    /// Say what is found and planned on the way; show also the checks that found nothing wrong
     #[arg(short, long, global = true)]
     pub verbose: bool,
+
+    /// Print only reports and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
 
     /// Directory of emulators to use in place of those in this binary
     #[arg(long, env = "QEMU_BINARY_PATH", value_name = "DIR", hide_env_values = true, value_parser = any_path, global = true)]
@@ -104,7 +108,7 @@ struct Look {
     #[arg(long, value_enum)]
     format: Option<Format>,
 
-    /// The same as --format json
+    /// Print JSON, also on a terminal
     #[arg(long, conflicts_with = "format")]
     json: bool,
 
@@ -162,6 +166,10 @@ struct InstallArgs {
     #[arg(long)]
     dry_run: bool,
 
+    /// Print the platforms that work as JSON, also on a terminal
+    #[arg(long)]
+    json: bool,
+
     /// Replace entries that others made, or that do not work
     #[arg(long)]
     replace: bool,
@@ -179,6 +187,10 @@ struct UninstallArgs {
     /// Show what would be done, change nothing
     #[arg(long)]
     dry_run: bool,
+
+    /// Print the platforms that work as JSON, also on a terminal
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -319,7 +331,10 @@ pub enum Format {
 #[derive(Debug)]
 pub enum Request {
     /// Print the platforms that work.
-    Summary,
+    Summary {
+        /// As JSON, also on a terminal.
+        json: bool,
+    },
     /// Print everything about the platforms.
     Status(Status),
     /// Uninstall, then install.
@@ -358,6 +373,8 @@ pub struct Change {
     pub install: Option<Install>,
     /// Whether only to say what would be done.
     pub dry_run: bool,
+    /// Whether to tell the outcome as JSON, also on a terminal.
+    pub json: bool,
 }
 
 /// What to register, and how.
@@ -618,10 +635,8 @@ impl Cli {
             None if self.licenses => return Ok(Request::Licenses),
             None => {}
         }
-        if !self.status
-            && (self.look.format.is_some() || self.look.json || self.look.require.is_some())
-        {
-            let text = "--format, --json and --require go with --status";
+        if !self.status && (self.look.format.is_some() || self.look.require.is_some()) {
+            let text = "--format and --require go with --status";
             return Err(usage(ErrorKind::MissingRequiredArgument, text));
         }
         if self.install.is_none() && (self.flags.flags.is_some() || self.flags.no_credentials) {
@@ -637,13 +652,17 @@ impl Cli {
             None => None,
         };
         if uninstall.is_some() || install.is_some() {
-            return Ok(Request::Change(Change { uninstall, install, dry_run: self.dry_run }));
+            let (dry_run, json) = (self.dry_run, self.look.json);
+            return Ok(Request::Change(Change { uninstall, install, dry_run, json }));
         }
         if self.dry_run {
             let text = "--dry-run goes with --install, --uninstall, or after the name of a command";
             return Err(usage(ErrorKind::MissingRequiredArgument, text));
         }
-        Ok(if self.status { Request::Status(self.look.status()?) } else { Request::Summary })
+        Ok(match self.status {
+            true => Request::Status(self.look.status()?),
+            false => Request::Summary { json: self.look.json },
+        })
     }
 }
 
@@ -654,12 +673,14 @@ impl Command {
             Self::Install(args) => {
                 let options = args.flags.options(args.replace)?;
                 let install = Some(Install { list: words(args.list)?, options });
-                Request::Change(Change { uninstall: None, install, dry_run: args.dry_run })
+                let InstallArgs { dry_run, json, .. } = args;
+                Request::Change(Change { uninstall: None, install, dry_run, json })
             }
             Self::Uninstall(args) => Request::Change(Change {
                 uninstall: Some(words(args.list)?),
                 install: None,
                 dry_run: args.dry_run,
+                json: args.json,
             }),
             Self::Status(look) => Request::Status(look.status()?),
             Self::Doctor(args) => Request::Doctor(args.into_request()),
@@ -775,7 +796,7 @@ mod tests {
         assert_eq!(both.install.unwrap().list, ["arm64"]);
         assert_eq!(general.mount, PathBuf::from("/m"));
         assert!(matches!(request("b -version").unwrap(), Request::Version));
-        assert!(matches!(request("b -v").unwrap(), Request::Summary));
+        assert!(matches!(request("b -v").unwrap(), Request::Summary { json: false }));
     }
 
     #[test]

@@ -18,9 +18,10 @@ use crate::error::Error;
 use crate::host::{observe, observe_filesystem};
 use crate::namespace::peek;
 use crate::probe::{self, Identify};
-use crate::report::{Terminal, plain};
+use crate::report::{Summary, json, plain, written};
 use crate::root::Root;
 use crate::state::{Probes, State};
+use crate::terminal::{Progress, Terminal};
 
 /// What a command works with.
 pub struct Context<'a> {
@@ -41,20 +42,47 @@ pub struct Context<'a> {
 /// The log: a line an item, on standard error.
 pub struct Log<'a> {
     to: &'a mut dyn Write,
+    terminal: Terminal,
+    progress: Progress,
     last: String,
     verbose: bool,
+    quiet: bool,
 }
 
 impl<'a> Log<'a> {
-    /// A log that is written to `to`.
-    pub fn new(to: &'a mut dyn Write, verbose: bool) -> Self {
-        Self { to, last: String::new(), verbose }
+    /// A log that is written to `to`, which `terminal` describes.
+    pub fn new(
+        to: &'a mut dyn Write,
+        terminal: Terminal,
+        progress: Progress,
+        general: &General,
+    ) -> Self {
+        let General { verbose, quiet, .. } = *general;
+        Self { to, terminal, progress, last: String::new(), verbose, quiet }
     }
 
     /// Writes a line. Names of entries and files may hold anything: they are made plain.
     pub fn line(&mut self, line: &str) {
+        self.progress.clear();
         // Nowhere is left to complain to.
-        let _ = writeln!(self.to, "{}", plain(line));
+        let _ = writeln!(self.to, "{}", self.terminal.line(&plain(line)));
+    }
+
+    /// Writes a line that tells of no fault: `--quiet` leaves it out.
+    pub fn news(&mut self, line: &str) {
+        if !self.quiet {
+            self.line(line);
+        }
+    }
+
+    /// Takes away what [`Log::progress`] has shown: a report follows.
+    pub fn done(&self) {
+        self.progress.clear();
+    }
+
+    /// Tells a person who waits what is being done; nothing where standard error is no terminal.
+    pub fn progress(&self, what: &str) {
+        self.progress.show(what);
     }
 
     /// Writes a line that only `--verbose` shows.
@@ -73,7 +101,24 @@ impl<'a> Log<'a> {
     }
 }
 
+impl Drop for Log<'_> {
+    fn drop(&mut self) {
+        self.progress.clear();
+    }
+}
+
 impl Context<'_> {
+    /// Tells which platforms work: to programs as JSON, to a person in one line, last on standard error.
+    pub(crate) fn tell_summary(&mut self, state: &State, as_json: bool) -> Result<(), Error> {
+        let summary = Summary::new(state)?;
+        if as_json || !self.terminal.is_terminal {
+            self.log.done();
+            return written(json(&summary, self.out));
+        }
+        self.log.news(&summary.line());
+        Ok(())
+    }
+
     /// Observes the host, with its entries even where binfmt_misc is not mounted.
     pub(crate) fn observe(&self, arches: &[&'static Arch]) -> State {
         let mut state = observe(self.root);
@@ -103,8 +148,13 @@ impl Context<'_> {
         let told = |result: &&StepResult| {
             !matches!(result.outcome, Outcome::Failed(Error::Obstacle { .. }))
         };
-        let told = results.iter().filter(told);
-        told.for_each(|result| self.log.line(&format!("{verb}: {result}")));
+        for result in results.iter().filter(told) {
+            let line = format!("{verb}: {result}");
+            match &result.outcome {
+                Outcome::Failed(_) => self.log.line(&line),
+                _ => self.log.news(&line),
+            }
+        }
     }
 
     /// The last word on the items of one verb: what failed, with the advice before it.

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use include_dir::{Dir, include_dir};
@@ -19,6 +20,7 @@ use crate::arch::{ARCHES, Arch, HOST};
 use crate::elf::{self, Elf, Loader};
 use crate::entry::{EntryName, hex};
 use crate::error::{Error, Op};
+use crate::terminal::Progress;
 
 static QEMU_BINS: Dir<'_> = include_dir!("$QEMU_BINS");
 
@@ -109,6 +111,7 @@ pub struct Emulators {
     /// Files in the user's directory that cannot serve.
     unfit: Vec<(&'static Arch, Error)>,
     prefix: String,
+    progress: Progress,
 }
 
 impl Emulators {
@@ -131,14 +134,19 @@ impl Emulators {
         Ok(match dir {
             Some(dir) => {
                 let (list, unfit) = list_dir(dir, &prefix)?;
-                Self { list, unfit, prefix }
+                Self { list, unfit, prefix, progress: Progress::default() }
             }
             None => {
                 let manifest = QEMU_BINS.get_file("manifest").and_then(|file| file.contents_utf8());
                 let list = parse_manifest(manifest.unwrap_or_default(), &prefix)?;
-                Self { list, unfit: Vec::new(), prefix }
+                Self { list, prefix, ..Self::default() }
             }
         })
+    }
+
+    /// The same, which tell a person who waits how far unpacking is.
+    pub fn with_progress(self, progress: Progress) -> Self {
+        Self { progress, ..self }
     }
 
     /// All of them, those that people ask for most first.
@@ -178,6 +186,13 @@ impl Emulators {
     /// A pack is read only as far as the last emulator wanted of it. Results are in the order of
     /// `wanted`; the writers are dropped, so that the files can be executed.
     pub fn unpack<W: Write + Send>(&self, wanted: Vec<(&Emulator, W)>) -> Vec<Result<(), Error>> {
+        let all = wanted.len();
+        let count = AtomicUsize::new(0);
+        let done = |emulator: &Emulator| {
+            let count = count.fetch_add(1, Ordering::Relaxed) + 1;
+            self.progress.show(&format!("unpacked {} ({count} of {all})", emulator.name));
+        };
+        let done = &done;
         let mut results: Vec<_> = wanted.iter().map(|_| Ok(())).collect();
         let mut jobs: Vec<(Option<&str>, Vec<_>)> = Vec::new();
         for ((emulator, to), result) in wanted.into_iter().zip(&mut results) {
@@ -196,17 +211,21 @@ impl Emulators {
             for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
                 scope.spawn(|| {
                     while let Some((_, members)) = next() {
-                        unpack_one_by_one(members);
+                        unpack_one_by_one(members, done);
                     }
                 });
             }
         });
+        self.progress.clear();
         results
     }
 }
 
 /// Reads one pack, or one file, and feeds its members' writers.
-fn unpack_one_by_one<W: Write>(mut members: Vec<(&Emulator, W, &mut Result<(), Error>)>) {
+fn unpack_one_by_one<W: Write>(
+    mut members: Vec<(&Emulator, W, &mut Result<(), Error>)>,
+    done: impl Fn(&Emulator),
+) {
     members.sort_by_key(|(emulator, ..)| match emulator.source {
         Source::Pack { skip, .. } => skip,
         Source::File(_) => 0,
@@ -232,6 +251,7 @@ fn unpack_one_by_one<W: Write>(mut members: Vec<(&Emulator, W, &mut Result<(), E
             }
         };
         *result = copied;
+        done(emulator);
     }
 }
 

@@ -195,8 +195,16 @@ pub enum Error {
     #[error("not available: {0}")]
     Missing(String),
     /// The doctor found something to repair.
-    #[error("findings that need repair: {0}")]
-    Unhealthy(usize),
+    #[error("{}", problems(*count))]
+    Unhealthy {
+        /// How many findings.
+        count: usize,
+        /// The worst one's id.
+        worst: &'static str,
+    },
+    /// Whoever read the report has gone away.
+    #[error("nobody reads the output")]
+    NoReader,
     /// A value that a command does not take.
     #[error("{0}")]
     Usage(String),
@@ -262,7 +270,9 @@ impl Error {
             Self::Missing(names) => {
                 return Some(format!("binfmtctl --install {}", names.replace(", ", ",")));
             }
-            Self::Unhealthy(_) => "`binfmtctl doctor --explain ID` tells more",
+            Self::Unhealthy { worst, .. } => {
+                return Some(format!("`binfmtctl doctor --explain {worst}` tells more"));
+            }
             Self::Crowded => "try again when they are done",
             Self::DidNotLast => {
                 "give the container the host's mount: -v /proc/sys/fs/binfmt_misc:/binfmt_misc, with --mount /binfmt_misc; or keep `binfmtctl hold` running"
@@ -278,6 +288,8 @@ impl Error {
             // As env and chroot have it: 127 for a command that is not there, 126 for one that does not start.
             Self::System { op: Op::Start, errno: Errno::ENOENT, .. } => 127,
             Self::System { op: Op::Start, .. } => 126,
+            // As the shell tells of a program that SIGPIPE ended, which is what others do.
+            Self::NoReader => 141,
             Self::Usage(_)
             | Self::UnknownPlatform(_)
             | Self::EmptyItem(_)
@@ -286,6 +298,10 @@ impl Error {
             _ => 1,
         }
     }
+}
+
+fn problems(count: usize) -> String {
+    if count == 1 { "1 problem found".to_owned() } else { format!("{count} problems found") }
 }
 
 /// The last word on items that failed.

@@ -35,6 +35,7 @@ pub mod cache;
 pub mod command;
 
 pub mod report;
+pub mod terminal;
 
 pub mod error;
 
@@ -44,17 +45,17 @@ use cli::{General, Request};
 use command::{Context, Log};
 use emulator::Emulators;
 use error::Error;
-use report::Terminal;
 use root::Root;
+use terminal::{Progress, Terminal};
 
-/// Does what was asked for. The report goes to `out`, which `terminal` describes, the log to `log`.
+/// Does what was asked for. The report goes to `out`, the log to `log`; `terminals` describes both.
 ///
 /// # Errors
 /// The one thing to tell the user last; the process's exit code follows from it.
 pub fn run_request(
     request: &Request,
     general: &General,
-    terminal: Terminal,
+    terminals: [Terminal; 2],
     out: &mut dyn Write,
     log: &mut dyn Write,
 ) -> Result<(), Error> {
@@ -64,13 +65,16 @@ pub fn run_request(
         _ => {}
     }
     let General { qemu_binary_path, qemu_binary_prefix, .. } = general;
-    let emulators = Emulators::new(qemu_binary_path.as_deref(), qemu_binary_prefix)?;
+    let [terminal, log_terminal] = terminals;
+    let progress = if general.quiet { Progress::default() } else { Progress::new(log_terminal) };
+    let emulators = Emulators::new(qemu_binary_path.as_deref(), qemu_binary_prefix)?
+        .with_progress(progress.clone());
     let root = Root::of_this_system(&general.mount);
-    let log = Log::new(log, general.verbose);
+    let log = Log::new(log, log_terminal, progress, general);
     let emulators = &emulators;
     let context = &mut Context { root: &root, emulators, general, terminal, out, log };
     match request {
-        Request::Summary => command::status::summary(context),
+        Request::Summary { json } => command::status::summary(context, *json),
         Request::Status(request) => command::status::status(context, request),
         Request::Change(request) => command::change::change(context, request),
         Request::Doctor(request) => command::doctor::doctor(context, request),

@@ -8,8 +8,8 @@ use binfmtctl::cli::{self, Unclear};
 use binfmtctl::command::run;
 use binfmtctl::error::Error;
 use binfmtctl::probe;
-use binfmtctl::report::Terminal;
 use binfmtctl::root::{MOUNT_POINT, Root};
+use binfmtctl::terminal::Terminal;
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
@@ -24,14 +24,18 @@ fn main() -> ExitCode {
         Ok((request, general)) => finish(binfmtctl::run_request(
             &request,
             &general,
-            Terminal::of_stdout(),
+            [Terminal::of_stdout(), Terminal::of_stderr()],
             &mut io::stdout().lock(),
-            &mut io::stderr().lock(),
+            // Not locked: threads that unpack emulators tell how far they are.
+            &mut io::stderr(),
         )),
         Err(Unclear::Value(error)) => finish(Err(error)),
         Err(Unclear::Usage(error)) => {
             // Help goes to stdout, errors to stderr; a closed stream is no reason to panic.
-            let _ = error.print();
+            let _ = match error.use_stderr() {
+                true => write!(io::stderr(), "{}", Terminal::of_stderr().line(&error.to_string())),
+                false => error.print(),
+            };
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }
     }
@@ -41,9 +45,12 @@ fn main() -> ExitCode {
 fn finish(result: Result<(), Error>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     let mut stderr = io::stderr().lock();
-    if let Some(hint) = error.hint() {
-        let _ = writeln!(stderr, "hint: {hint}");
+    let terminal = Terminal::of_stderr();
+    let hint = error.hint().map(|hint| format!("hint: {hint}"));
+    // Who closes a pipe has seen enough, and wants no word about it.
+    let error_line = Some(format!("error: {error}")).filter(|_| !matches!(error, Error::NoReader));
+    for line in hint.into_iter().chain(error_line) {
+        let _ = writeln!(stderr, "{}", terminal.line(&line));
     }
-    let _ = writeln!(stderr, "error: {error}");
     ExitCode::from(error.exit_code())
 }

@@ -7,8 +7,7 @@ use std::io;
 
 use serde::Serialize;
 use tabled::builder::Builder;
-use tabled::settings::peaker::Priority;
-use tabled::settings::{Style, Width};
+use tabled::settings::Style;
 
 use crate::arch::{ARCHES, Arch, HOST};
 use crate::check::{Finding, Level};
@@ -16,6 +15,7 @@ use crate::emulator::Emulators;
 use crate::error::{Error, Op};
 use crate::platform::Platform;
 use crate::state::{RunBy, State};
+use crate::terminal::Terminal;
 
 /// What existing scripts read; `docker/setup-qemu-action` parses it.
 #[derive(Debug, Serialize)]
@@ -100,6 +100,14 @@ impl Summary {
     }
 }
 
+impl Summary {
+    /// For people: how many platforms work, and which.
+    pub fn line(&self) -> String {
+        let platforms = if self.supported.len() == 1 { "platform works" } else { "platforms work" };
+        format!("{} {platforms}: {}", self.supported.len(), self.supported.join(", "))
+    }
+}
+
 impl Report {
     /// Draws it from what was observed and what `findings` the checks made of that.
     ///
@@ -151,12 +159,15 @@ fn platform_report(arch: &Arch, state: &State, emulators: &Emulators) -> Platfor
     }
 }
 
-/// A reader that has gone away is an error like any other, and no panic.
+/// What became of writing the report.
 ///
 /// # Errors
-/// The given one, in words.
+/// The given one; [`Error::NoReader`] where the reader has gone away, which is no panic and no fault.
 pub fn written(result: io::Result<()>) -> Result<(), Error> {
-    result.map_err(|error| Error::system(Op::WriteFile, "standard output", error))
+    result.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Error::NoReader,
+        _ => Error::system(Op::WriteFile, "standard output", error),
+    })
 }
 
 /// JSON with two spaces' indent and a line end.
@@ -170,89 +181,49 @@ pub fn json(report: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> 
 
 pub use crate::shown::plain;
 
-/// Where a report for people goes.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Terminal {
-    /// Its width in characters; `None` where it is no terminal and lines may have any length.
-    pub width: Option<usize>,
-    /// Whether colours are wanted.
-    pub colour: bool,
-}
-
-impl Terminal {
-    /// Standard output, as it is now: colours only on a terminal, and never with `NO_COLOR`.
-    pub fn of_stdout() -> Self {
-        let stdout = std::io::stdout();
-        if !io::IsTerminal::is_terminal(&stdout) {
-            return Self::default();
-        }
-        let width =
-            rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { width: width.filter(|width| *width >= 40), colour: !no_colour }
-    }
-
-    /// `text` in green, yellow or red, by how good the news is.
-    pub fn paint(self, level: Level, text: &str) -> String {
-        let colour = match level {
-            Level::Ok => 32,
-            Level::Unknown => 36,
-            Level::Warning => 33,
-            Level::Failure => 31,
-        };
-        if self.colour { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
-    }
-}
-
 impl Report {
-    /// The table, then a line for each finding.
-    pub fn table(&self, terminal: Terminal) -> String {
+    /// The table, then what does not work and why, then what the checks found; with `all`, also what
+    /// is well.
+    pub fn table(&self, terminal: Terminal, all: bool) -> String {
+        let rows: Vec<_> = self.platforms.iter().filter(|it| it.has_entry()).collect();
         let mut table = Builder::default();
-        table.push_record(["PLATFORM", "AVAILABLE", "BY", "FLAGS", "QEMU", "WHY NOT"]);
-        let mut quiet = Vec::new();
-        for (platform, arch) in self.platforms.iter().zip(ARCHES) {
-            if platform.available == Some(false) && platform.by.is_none() && !arch.common {
-                quiet.extend(platform.installable.then(|| platform.platforms[0].as_str()));
-                continue;
-            }
-            let available = match (platform.available, &platform.by) {
-                (Some(true), _) => terminal.paint(Level::Ok, "yes"),
-                (Some(false), Some(_)) => terminal.paint(Level::Failure, "no"),
-                (Some(false), None) => "no".to_owned(),
-                (None, _) => terminal.paint(Level::Unknown, "unknown"),
-            };
-            let qemu = match (&platform.qemu, platform.ours, &platform.emulator) {
-                (Some(version), true, _) => format!("{version}, ours"),
-                (Some(version), false, _) => version.clone(),
-                (None, _, Some(other)) => other.clone(),
-                (None, _, None) => "-".to_owned(),
-            };
-            table.push_record([
-                brief(&platform.platforms),
-                available,
-                plain(platform.by.as_deref().unwrap_or("-")),
-                plain(platform.flags.as_deref().unwrap_or("-")),
-                plain(&qemu),
-                plain(platform.reason.as_deref().unwrap_or_default()),
-            ]);
-        }
+        table.push_record(["PLATFORM", "AVAILABLE", "BY", "FLAGS", "QEMU"]);
+        rows.iter().for_each(|platform| table.push_record(platform.row(terminal)));
         let mut table = table.build();
         table.with(Style::blank());
-        if let Some(width) = terminal.width {
-            table.with(Width::wrap(width).priority(Priority::max(false)).keep_words(true));
-        }
-        let mut text: String =
-            table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect();
-        if !quiet.is_empty() {
-            let _ = writeln!(text, "\nnot installed, but could be: {}", quiet.join(" "));
+        let table = table.to_string();
+        let reasons = rows.iter().map(|platform| platform.reason.as_deref());
+        let mut text = String::new();
+        for (line, reason) in table.lines().zip(std::iter::once(None).chain(reasons)) {
+            let _ = writeln!(text, "{}", line.trim_end());
+            if let Some(reason) = reason {
+                let _ = writeln!(text, "{}", terminal.wrap(&format!("   {}", plain(reason)), 3));
+            }
         }
         text.push('\n');
+        text.push_str(&tell_others(&self.platforms, terminal));
+        text.push_str(&self.tell_findings(terminal, all));
+        text
+    }
+
+    /// A line for each finding; what is well is only counted, unless `all` is to be told.
+    fn tell_findings(&self, terminal: Terminal, all: bool) -> String {
+        let mut text = String::new();
+        let mut well = 0;
         for finding in &self.findings {
-            let level = terminal.paint(finding.level, &format!("{:<8}", finding.level.as_str()));
-            let _ = writeln!(text, " {level} {}", plain(&finding.what));
-            for (name, detail) in finding.details().filter(|(name, _)| *name != "effect") {
-                let _ = writeln!(text, "          {name}: {}", plain(detail));
+            if finding.level == Level::Ok && !all {
+                well += 1;
+                continue;
             }
+            text.push_str(&told(terminal, finding.level, &finding.what));
+            for (name, detail) in finding.details().filter(|(name, _)| *name != "effect") {
+                let line = indented(terminal, &format!("{name}: {detail}"));
+                let _ = writeln!(text, "{line}");
+            }
+        }
+        if well > 0 {
+            let what = format!("{well} checks of the kernel found nothing wrong; -v shows them");
+            text.push_str(&told(terminal, Level::Ok, &what));
         }
         text
     }
@@ -264,6 +235,76 @@ impl Report {
         };
         required.iter().filter(|platform| !listed(platform)).collect()
     }
+}
+
+/// Where the words of a finding begin.
+const INDENT: usize = 10;
+
+fn indented(terminal: Terminal, text: &str) -> String {
+    terminal.wrap(&format!("{:INDENT$}{}", "", plain(text)), INDENT)
+}
+
+fn told(terminal: Terminal, level: Level, what: &str) -> String {
+    let word = terminal.paint(level, &format!("{:<8}", level.as_str()));
+    format!(" {word} {}\n", indented(terminal, what).trim_start())
+}
+
+impl PlatformReport {
+    /// Whether something runs it, or an entry is there that should.
+    fn has_entry(&self) -> bool {
+        self.available == Some(true) || self.by.is_some()
+    }
+
+    /// Its row of the table.
+    fn row(&self, terminal: Terminal) -> [String; 5] {
+        let available = match self.available {
+            Some(true) => terminal.paint(Level::Ok, "yes"),
+            Some(false) => terminal.paint(Level::Failure, "no"),
+            None => terminal.paint(Level::Unknown, "unknown"),
+        };
+        // Without the package's version: `11.1.3` of `11.1.3 (Debian 1:11.1.3+ds-1)`.
+        let number = |version: &String| version.split(' ').next().unwrap_or_default().to_owned();
+        let qemu = match (&self.qemu, self.ours, &self.emulator) {
+            (Some(version), true, _) => format!("{}, ours", number(version)),
+            (Some(version), false, _) => number(version),
+            (None, _, Some(other)) => other.clone(),
+            (None, _, None) => "-".to_owned(),
+        };
+        [
+            brief(&self.platforms),
+            available,
+            plain(self.by.as_deref().unwrap_or("-")),
+            plain(self.flags.as_deref().unwrap_or("-")),
+            plain(&qemu),
+        ]
+    }
+}
+
+/// What has no entry, a line for each reason: rarer architectures only where an emulator is at hand.
+fn tell_others(platforms: &[PlatformReport], terminal: Terminal) -> String {
+    let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
+    for (platform, arch) in platforms.iter().zip(ARCHES) {
+        if platform.has_entry() || !(arch.common || platform.installable) {
+            continue;
+        }
+        let why = platform.reason.as_deref().unwrap_or("not installed");
+        let why = match arch.common {
+            true => why.to_owned(),
+            false if platform.available.is_some() => "not installed, rarely used".to_owned(),
+            false => continue,
+        };
+        let names = platform.platforms.iter().map(String::as_str);
+        match reasons.iter_mut().find(|(other, _)| *other == why) {
+            Some((_, all)) => all.extend(names),
+            None => reasons.push((why, names.collect())),
+        }
+    }
+    let mut text = String::new();
+    for (why, names) in reasons {
+        let line = format!(" {}: {}", plain(&why), names.join(" "));
+        let _ = writeln!(text, "{}\n", terminal.wrap(&line, 3));
+    }
+    text
 }
 
 /// `linux/amd64 v2 v3` for linux/amd64, linux/amd64/v2, linux/amd64/v3.

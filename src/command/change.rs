@@ -12,7 +12,7 @@ use crate::host::{observe, observe_entries};
 use crate::namespace::{may_look, peek, with_private_mount};
 use crate::plan::{self, Plan};
 use crate::platform::Unknown;
-use crate::report::{Summary, json, written};
+use crate::report::written;
 use crate::state::{Instance, RunBy, State, UserNamespace};
 
 /// How often to plan again when other runs change the entries at the same time.
@@ -40,12 +40,13 @@ pub(crate) fn change(context: &mut Context<'_>, request: &Change) -> Result<(), 
     }
     let Some(mut state) = after else { return Ok(()) };
     if state.probes.is_err() {
+        context.log.progress("running a test program of each architecture");
         state.probes = context.probe_all();
     }
     if request.uninstall.is_some() {
         tell_hidden(context, &state);
     }
-    written(json(&Summary::new(&state)?, context.out))?;
+    context.tell_summary(&state, request.json)?;
     verdict
 }
 
@@ -92,6 +93,7 @@ fn plan_uninstall(context: &mut Context<'_>, list: &[String], state: &State) -> 
 /// For this binfmt_misc is not mounted to stay: where it is not, it is for a moment, and not at all
 /// where that would part a user namespace from the host's entries.
 fn uninstall(context: &mut Context<'_>, list: &[String]) -> (Vec<StepResult>, State) {
+    context.log.progress("looking for entries");
     let mut state = observe(context.root);
     if !state.mounted() && state.user_namespace == Ok(UserNamespace::Nested) {
         state.probes = context.probe_all();
@@ -142,7 +144,7 @@ enum Attempt {
 /// What keeps anything from being installed. What became of each item is in the result.
 pub(crate) fn install(context: &mut Context<'_>, request: &Install) -> Result<Installed, Error> {
     let requested = plan::requested(&request.list, context.emulators);
-    plan::notes(&request.list).iter().for_each(|note| context.log.line(&format!("note: {note}")));
+    plan::notes(&request.list).iter().for_each(|note| context.log.news(&format!("note: {note}")));
     let mut done: Vec<StepResult> = Vec::new();
     for round in 1..=ROUNDS {
         match attempt(context, request, &requested, round == ROUNDS)? {
@@ -193,6 +195,7 @@ fn attempt(
         true => ARCHES.iter().collect(),
         false => requested.iter().filter_map(|item| item.as_ref().ok().copied()).collect(),
     };
+    context.log.progress("looking at what works already");
     state.probes = context.probe(&arches);
     if let Some(instance) = peek(root, &state) {
         state.instance = Ok(instance);
@@ -202,7 +205,7 @@ fn attempt(
         context.log.verbose(&format!("{}: {}", finding.id, finding.what));
     }
     plan.to_string().lines().for_each(|step| context.log.verbose(&format!("plan: {step}")));
-    plan.notes.iter().for_each(|note| context.log.line(&format!("note: {note}")));
+    plan.notes.iter().for_each(|note| context.log.news(&format!("note: {note}")));
 
     let registers = plan.jobs().next().is_some();
     let mut mounted = false;
@@ -222,7 +225,10 @@ fn attempt(
         }
     }
     let log = &mut context.log;
-    let mut note = |text: &str| log.line(text);
+    if registers {
+        log.progress("unpacking emulators");
+    }
+    let mut note = |text: &str| log.news(text);
     let mut results = apply::install(root, plan, context.emulators, &state, &mut note);
     drop(lock);
     if !last && results.iter().any(StepResult::lost_a_race) {
@@ -238,6 +244,7 @@ fn attempt(
         ));
     }
     observe_after(context, &mut state);
+    context.log.progress("running a test program of each architecture");
     state.probes = context.probe_all();
     Ok(Attempt::Done(Box::new(Installed { results, state })))
 }

@@ -30,8 +30,9 @@ use crate::arch::ARCHES;
 use crate::check::{self, Finding, Level};
 use crate::cli::{Doctor, Format};
 use crate::error::Error;
-use crate::report::{Terminal, json, plain, written};
+use crate::report::{json, plain, written};
 use crate::state::{State, Surroundings};
+use crate::terminal::Terminal;
 
 use environment::Environment;
 use place::Place;
@@ -202,9 +203,12 @@ fn as_user(findings: &mut [Finding], state: &State) {
 }
 
 fn verdict(findings: &[Finding]) -> Result<(), Error> {
-    match findings.iter().filter(|finding| finding.level == Level::Failure).count() {
+    let failures = || {
+        findings.iter().filter(|finding| finding.level == Level::Failure).map(|finding| finding.id)
+    };
+    match failures().count() {
         0 => Ok(()),
-        wrong => Err(Error::Unhealthy(wrong)),
+        count => Err(Error::Unhealthy { count, worst: failures().next().unwrap_or_default() }),
     }
 }
 
@@ -274,7 +278,7 @@ mod tests {
 
     #[test]
     fn everything_is_told_if_asked_for() {
-        let text = text(&findings(), true, Terminal { width: None, colour: true });
+        let text = text(&findings(), true, Terminal { colour: true, ..Terminal::default() });
         assert!(text.starts_with("\x1b[31mfailure \x1b[0m flag-f: "), "{text}");
         assert_eq!(text.lines().count(), 7);
     }

@@ -55,7 +55,10 @@ impl Watched {
 pub(crate) fn hold(context: &mut Context<'_>, request: &Hold) -> Result<(), Error> {
     if request.dry_run {
         let install = Some(request.install.clone());
-        return change::change(context, &Change { uninstall: None, install, dry_run: true });
+        return change::change(
+            context,
+            &Change { uninstall: None, install, dry_run: true, json: false },
+        );
     }
     // Before any thread starts, so that none of them takes a signal away.
     let signals = block_signals()?;

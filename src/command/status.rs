@@ -6,22 +6,34 @@ use crate::check;
 use crate::cli::{Format, Status};
 use crate::error::Error;
 use crate::report::{Report, Summary, json, written};
+use crate::state::State;
 
-/// Prints the platforms that work, as existing scripts read them.
-pub(crate) fn summary(context: &mut Context<'_>) -> Result<(), Error> {
-    let arches: Vec<_> = ARCHES.iter().collect();
-    let state = context.observe(&arches);
-    written(json(&Summary::new(&state)?, context.out))
+/// Prints the platforms that work, as existing scripts read them; on a terminal, in one line.
+pub(crate) fn summary(context: &mut Context<'_>, as_json: bool) -> Result<(), Error> {
+    let state = observe(context);
+    let summary = Summary::new(&state)?;
+    written(match as_json || !context.terminal.is_terminal {
+        true => json(&summary, context.out),
+        false => writeln!(context.out, "{}", summary.line()),
+    })
+}
+
+fn observe(context: &mut Context<'_>) -> State {
+    context.log.progress("running a test program of each architecture");
+    let state = context.observe(&ARCHES.iter().collect::<Vec<_>>());
+    context.log.done();
+    state
 }
 
 /// Prints everything about the platforms; fails where one that is required does not work.
 pub(crate) fn status(context: &mut Context<'_>, request: &Status) -> Result<(), Error> {
-    let arches: Vec<_> = ARCHES.iter().collect();
-    let state = context.observe(&arches);
+    let state = observe(context);
     let report = Report::new(&state, context.emulators, check::check_host(&state))?;
     written(match request.format {
         Format::Json => json(&report, context.out),
-        Format::Table => context.out.write_all(report.table(context.terminal).as_bytes()),
+        Format::Table => context
+            .out
+            .write_all(report.table(context.terminal, context.general.verbose).as_bytes()),
     })?;
     let missing: Vec<_> =
         report.missing(&request.require).iter().map(ToString::to_string).collect();

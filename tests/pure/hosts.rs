@@ -15,10 +15,11 @@ use binfmtctl::cli::Options;
 use binfmtctl::emulator::Emulators;
 use binfmtctl::host::observe;
 use binfmtctl::plan;
-use binfmtctl::report::{Report, Summary, Terminal, json};
+use binfmtctl::report::{Report, Summary, json};
 use binfmtctl::root::{MOUNT_POINT, Root};
 use binfmtctl::state::State;
 use binfmtctl::state::{Identity, Outcome, Probe, Probes, Program};
+use binfmtctl::terminal::Terminal;
 
 /// The directory of situations.
 pub(crate) fn hosts() -> std::path::PathBuf {
@@ -79,7 +80,7 @@ fn describe(root: &Root, state: &State) -> String {
     text.push_str(&String::from_utf8(summary).unwrap());
     text.push('\n');
     let report = Report::new(state, &emulators, check_host(state)).unwrap();
-    text.push_str(&report.table(Terminal::default()));
+    text.push_str(&report.table(Terminal::default(), false));
     for (title, options) in [
         ("plan", Options::default()),
         ("plan to replace", Options { replace: true, ..Options::default() }),
