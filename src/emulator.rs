@@ -186,6 +186,7 @@ impl Emulators {
     /// A pack is read only as far as the last emulator wanted of it. Results are in the order of
     /// `wanted`; the writers are dropped, so that the files can be executed.
     pub fn unpack<W: Write + Send>(&self, wanted: Vec<(&Emulator, W)>) -> Vec<Result<(), Error>> {
+        self.progress.show("unpacking emulators");
         let all = wanted.len();
         let count = AtomicUsize::new(0);
         let done = |emulator: &Emulator| {

@@ -201,12 +201,7 @@ fn attempt(
         state.instance = Ok(instance);
     }
     let plan = plan::install(requested, &request.options, context.emulators, &state)?;
-    for finding in check::check_host(&state) {
-        context.log.verbose(&format!("{}: {}", finding.id, finding.what));
-    }
-    plan.to_string().lines().for_each(|step| context.log.verbose(&format!("plan: {step}")));
-    plan.notes.iter().for_each(|note| context.log.news(&format!("note: {note}")));
-
+    tell_plan(context, &state, &plan);
     let registers = plan.jobs().next().is_some();
     let mut mounted = false;
     if plan.mount.is_some() {
@@ -225,9 +220,6 @@ fn attempt(
         }
     }
     let log = &mut context.log;
-    if registers {
-        log.progress("unpacking emulators");
-    }
     let mut note = |text: &str| log.news(text);
     let mut results = apply::install(root, plan, context.emulators, &state, &mut note);
     drop(lock);
@@ -247,6 +239,14 @@ fn attempt(
     context.log.progress("running a test program of each architecture");
     state.probes = context.probe_all();
     Ok(Attempt::Done(Box::new(Installed { results, state })))
+}
+
+fn tell_plan(context: &mut Context<'_>, state: &State, plan: &Plan<'_>) {
+    for finding in check::check_host(state) {
+        context.log.verbose(&format!("{}: {}", finding.id, finding.what));
+    }
+    plan.to_string().lines().for_each(|step| context.log.verbose(&format!("plan: {step}")));
+    plan.notes.iter().for_each(|note| context.log.news(&format!("note: {note}")));
 }
 
 /// Whether the entries are other ones than those that were planned with.
