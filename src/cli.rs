@@ -208,6 +208,10 @@ struct HoldArgs {
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
 
+    /// File of metrics for Prometheus' node_exporter: entries, repairs, the time of the last look
+    #[arg(long, value_name = "FILE")]
+    metrics_file: Option<PathBuf>,
+
     /// Show what would be registered first, change nothing
     #[arg(long)]
     dry_run: bool,
@@ -406,6 +410,8 @@ pub struct Hold {
     pub remove_on_exit: bool,
     /// The readiness file.
     pub ready_file: Option<PathBuf>,
+    /// The file of metrics.
+    pub metrics_file: Option<PathBuf>,
     /// Whether only to say what would be done.
     pub dry_run: bool,
 }
@@ -691,6 +697,7 @@ impl Command {
                 },
                 remove_on_exit: args.remove_on_exit,
                 ready_file: args.ready_file,
+                metrics_file: args.metrics_file,
                 dry_run: args.dry_run,
             }),
             Self::Persist(args) => {

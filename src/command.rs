@@ -9,6 +9,7 @@ pub mod status;
 pub mod version;
 
 use std::io::Write;
+use std::time::SystemTime;
 
 use crate::apply::{Outcome, StepResult};
 use crate::arch::Arch;
@@ -44,7 +45,8 @@ pub struct Log<'a> {
     to: &'a mut dyn Write,
     terminal: Terminal,
     progress: Progress,
-    last: String,
+    told: Vec<String>,
+    stamped: bool,
     verbose: bool,
     quiet: bool,
 }
@@ -58,14 +60,18 @@ impl<'a> Log<'a> {
         general: &General,
     ) -> Self {
         let General { verbose, quiet, .. } = *general;
-        Self { to, terminal, progress, last: String::new(), verbose, quiet }
+        Self { to, terminal, progress, told: Vec::new(), stamped: false, verbose, quiet }
     }
 
     /// Writes a line. Names of entries and files may hold anything: they are made plain.
     pub fn line(&mut self, line: &str) {
         self.progress.clear();
+        let stamp = match self.stamped {
+            true => format!("{} ", humantime::format_rfc3339_seconds(SystemTime::now())),
+            false => String::new(),
+        };
         // Nowhere is left to complain to.
-        let _ = writeln!(self.to, "{}", self.terminal.line(&plain(line)));
+        let _ = writeln!(self.to, "{stamp}{}", self.terminal.line(&plain(line)));
     }
 
     /// Writes a line that tells of no fault: `--quiet` leaves it out.
@@ -92,12 +98,22 @@ impl<'a> Log<'a> {
         }
     }
 
+    /// Puts the time before each line from now on; systemd's journal does that itself.
+    pub fn stamp(&mut self) {
+        self.stamped = std::env::var_os("JOURNAL_STREAM").is_none();
+    }
+
     /// Writes a line that would otherwise come every few seconds.
     pub fn once(&mut self, line: &str) {
-        if self.last != line {
+        if !self.told.iter().any(|told| told == line) {
             self.line(line);
-            line.clone_into(&mut self.last);
+            self.told.push(line.to_owned());
         }
+    }
+
+    /// All is well: what [`Log::once`] told is news again when it comes back.
+    pub fn forget(&mut self) {
+        self.told.clear();
     }
 }
 

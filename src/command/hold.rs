@@ -3,15 +3,11 @@
 //! binfmt_misc sends no inotify events, so the entries are read again every few seconds: some
 //! thirty small files, a fraction of a millisecond.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "makes and removes the readiness file it is told to"
-)]
+mod files;
+mod notify;
 
-use std::fs;
-use std::io::Write;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -29,8 +25,13 @@ use crate::host::observe;
 use crate::plan;
 use crate::state::{Instance, State};
 
-/// How often the entries are looked at, in seconds.
-const INTERVAL: i64 = 2;
+use files::Metric;
+use notify::Notify;
+
+/// How often the entries are looked at.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// How often the metrics are written where nothing changes.
+const METRICS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// One architecture to keep working.
 struct Watched {
@@ -39,12 +40,29 @@ struct Watched {
     entry: Entry,
     /// Whether that entry is of our making, and so ours to remove.
     ours: bool,
+    /// How often it was put back.
+    repairs: u64,
+    /// What happened to it, until it is put back.
+    trouble: Option<String>,
 }
 
 impl Watched {
     /// Whether the same entry still takes the architecture's programs.
     fn is_intact(&self, instance: &Instance) -> bool {
         instance.taker(&self.arch.probe()) == Some(&self.entry)
+    }
+
+    /// What is not as it was, in words.
+    fn what_happened(&self, instance: &Instance) -> String {
+        let name = &self.entry.name;
+        match (instance.entry(name), instance.taker(&self.arch.probe())) {
+            (None, _) => format!("its entry {name} was removed"),
+            (Some(entry), _) if !entry.enabled => format!("its entry {name} was disabled"),
+            (Some(_), Some(taker)) if taker.name != *name => {
+                format!("the newer entry {} takes its programs", taker.name)
+            }
+            _ => format!("its entry {name} was changed"),
+        }
     }
 }
 
@@ -62,27 +80,102 @@ pub(crate) fn hold(context: &mut Context<'_>, request: &Hold) -> Result<(), Erro
     }
     // Before any thread starts, so that none of them takes a signal away.
     let signals = block_signals()?;
+    context.log.stamp();
+    let notify = Notify::of_environment();
     let ready = request.ready_file.as_deref();
-    not_ready(ready);
+    files::remove(ready);
     let mut watched = first_install(context, &request.install)?;
     let names: Vec<_> = watched.iter().map(|watched| watched.arch.oci).collect();
-    context.log.line(&match names.is_empty() {
+    let holding = match names.is_empty() {
         true => "holding nothing: the machine runs all of these by itself".to_owned(),
         false => format!("holding {}", names.join(", ")),
-    });
-    become_ready(context, ready, &watched)?;
+    };
+    context.log.line(&holding);
+    become_ready(context, request, &watched)?;
+    let mut metrics = Metrics::new(request);
+    metrics.write(&watched, true)?;
+    notify.status(&holding);
+    notify.ready();
 
-    while !signalled(&signals) {
-        if repair(context, &request.install.options, &mut watched) {
-            if let Err(error) = become_ready(context, ready, &watched) {
-                context.log.once(&format!("cannot tell that all is ready: {error}"));
+    // Twice in the time after which systemd takes this process for dead.
+    let interval = notify.watchdog.map_or(INTERVAL, |watchdog| INTERVAL.min(watchdog / 2));
+    let mut was_well = true;
+    while !signalled(&signals, interval) {
+        let before: u64 = watched.iter().map(|watched| watched.repairs).sum();
+        let well = repair(context, &request.install.options, &mut watched);
+        let repairs: u64 = watched.iter().map(|watched| watched.repairs).sum();
+        let told = match well {
+            true => become_ready(context, request, &watched),
+            false => {
+                files::remove(ready);
+                Ok(())
             }
-        } else {
-            not_ready(ready);
+        };
+        let news = well != was_well || repairs != before;
+        if let Err(error) = told.and(metrics.write(&watched, news)) {
+            context.log.once(&format!("cannot tell how it stands: {error}"));
         }
+        notify.alive();
+        if news {
+            notify.status(&status(&holding, well, repairs));
+        }
+        was_well = well;
     }
-    not_ready(ready);
+    notify.stopping();
+    files::remove(ready);
+    files::remove(request.metrics_file.as_deref());
+    context.log.line("ending: a signal came");
     if request.remove_on_exit { remove(context, &watched) } else { Ok(()) }
+}
+
+/// The line for `systemctl status`.
+fn status(holding: &str, well: bool, repairs: u64) -> String {
+    let times = if repairs == 1 { "entry" } else { "entries" };
+    match well {
+        true => format!("{holding}; put back {repairs} {times} so far"),
+        false => format!("not all entries could be put back: see the log ({holding})"),
+    }
+}
+
+/// Tells by the readiness file that all is well.
+fn become_ready(
+    context: &mut Context<'_>,
+    request: &Hold,
+    watched: &[Watched],
+) -> Result<(), Error> {
+    let Some(path) = request.ready_file.as_deref().filter(|path| !path.exists()) else {
+        return Ok(());
+    };
+    context.log.verbose(&format!("ready: {}", path.display()));
+    files::write_whole(path, &files::labels(watched.iter().map(|watched| watched.arch)))
+}
+
+/// The file of metrics, and when it was written.
+struct Metrics<'a> {
+    request: &'a Hold,
+    written: Option<Instant>,
+}
+
+impl<'a> Metrics<'a> {
+    fn new(request: &'a Hold) -> Self {
+        Self { request, written: None }
+    }
+
+    /// Writes it where there is news, and else now and then: the time of the last look is in it.
+    fn write(&mut self, watched: &[Watched], news: bool) -> Result<(), Error> {
+        let Some(path) = self.request.metrics_file.as_deref() else { return Ok(()) };
+        if !news && self.written.is_some_and(|written| written.elapsed() < METRICS_INTERVAL) {
+            return Ok(());
+        }
+        self.written = Some(Instant::now());
+        let all = watched.iter().map(|watched| Metric {
+            arch: watched.arch.oci,
+            entry: &watched.entry.name,
+            intact: watched.trouble.is_none(),
+            repairs: watched.repairs,
+        });
+        files::write_whole(path, &files::metrics(all, SystemTime::now()))
+    }
 }
 
 /// Installs, and finds the entries to be watched.
@@ -95,7 +188,8 @@ fn first_install(context: &mut Context<'_>, install: &Install) -> Result<Vec<Wat
     let watch = |arch: &'static Arch| {
         let entry = state.matching_entry(arch)?.clone();
         let unchanged = entry.name == context.emulators.entry_name(arch);
-        Some(Watched { arch, entry, ours: made.contains(&arch) || unchanged })
+        let ours = made.contains(&arch) || unchanged;
+        Some(Watched { arch, entry, ours, repairs: 0, trouble: None })
     };
     let requested = plan::requested(&install.list, context.emulators);
     Ok(requested.into_iter().flatten().filter_map(watch).collect())
@@ -121,32 +215,47 @@ fn repair(context: &mut Context<'_>, options: &Options, watched: &mut [Watched])
     let at = context.root.path(context.root.mount_point());
     let seen = Instance::read(&at);
     let instance = seen.as_ref().cloned().unwrap_or_default();
-    let is_broken = |watched: &&mut Watched| !watched.is_intact(&instance);
-    if watched.is_empty() || (instance.enabled && watched.iter_mut().filter(is_broken).count() == 0)
-    {
+    if watched.iter().all(|watched| watched.is_intact(&instance)) {
+        watched.iter_mut().for_each(|watched| watched.trouble = None);
+        context.log.forget();
         return true;
     }
+    // That all are disabled is told below, once.
+    let instance = Instance { enabled: true, ..instance };
     let broken: Vec<_> = watched
         .iter()
-        .filter(|watched| !watched.is_intact(&Instance { enabled: true, ..instance.clone() }))
+        .filter(|watched| !watched.is_intact(&instance))
         .map(|watched| watched.arch)
         .collect();
-    if let Some(finding) = check::obstacle(&observe(context.root)) {
-        context.log.once(&format!("cannot repair: {}", finding.what));
-        return false;
+    for watched in watched.iter_mut().filter(|watched| broken.contains(&watched.arch)) {
+        let what = match &seen {
+            Err(why) => format!("its entry cannot be seen: {why}"),
+            Ok(_) => watched.what_happened(&instance),
+        };
+        if watched.trouble.as_ref() != Some(&what) {
+            context.log.line(&format!("lost: {}: {what}", watched.arch));
+            watched.trouble = Some(what);
+        }
     }
-    let (well, now) = match put_back(context, options, &broken) {
-        Ok((well, state)) => (well, state),
-        Err(error) => {
-            context.log.once(&format!("cannot repair: {error}"));
+    let repaired = match check::obstacle(&observe(context.root)) {
+        Some(finding) => Err(finding.what),
+        None => put_back(context, options, &broken).map_err(|error| error.to_string()),
+    };
+    let (well, now) = match repaired {
+        Ok(repaired) => repaired,
+        Err(why) => {
+            context.log.once(&format!("cannot repair: {why}"));
             return false;
         }
     };
     let Some(now) = now else { return well };
     for watched in watched.iter_mut().filter(|watched| broken.contains(&watched.arch)) {
-        if let Some(entry) = now.matching_entry(watched.arch) {
+        let works = now.probe(watched.arch).is_some_and(|probe| probe.ran());
+        if let Some(entry) = now.matching_entry(watched.arch).filter(|_| works) {
             watched.ours |= entry.name == context.emulators.entry_name(watched.arch);
             watched.entry = entry.clone();
+            watched.trouble = None;
+            watched.repairs += 1;
         }
     }
     well
@@ -195,58 +304,11 @@ fn block_signals() -> Result<SignalFd, Error> {
 }
 
 /// Waits one interval, or less if a signal comes.
-fn signalled(signals: &SignalFd) -> bool {
-    let interval = Timespec { tv_sec: INTERVAL, tv_nsec: 0 };
+fn signalled(signals: &SignalFd, interval: Duration) -> bool {
+    let interval = Timespec {
+        tv_sec: interval.as_secs().try_into().unwrap_or(1),
+        tv_nsec: interval.subsec_nanos().into(),
+    };
     let mut fds = [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
     poll(&mut fds, Some(&interval)).is_ok_and(|ready| ready > 0)
-}
-
-/// Writes the readiness file: a line a platform, as Node Feature Discovery reads labels of nodes.
-///
-/// It is there whole or not at all: a probe that finds it may go by that alone.
-fn become_ready(
-    context: &mut Context<'_>,
-    file: Option<&Path>,
-    watched: &[Watched],
-) -> Result<(), Error> {
-    let Some(path) = file.filter(|path| !path.exists()) else { return Ok(()) };
-    let labels = labels(watched.iter().map(|watched| watched.arch));
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let written = fs::File::create(&beside)
-        .and_then(|mut file| file.write_all(labels.as_bytes()))
-        .and_then(|()| fs::rename(&beside, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    context.log.verbose(&format!("ready: {}", path.display()));
-    written.map_err(|error| Error::system(Op::WriteFile, path, error))
-}
-
-/// `binfmt.linux-arm64=true`: a label's name has no slash.
-fn labels<'a>(arches: impl Iterator<Item = &'a Arch>) -> String {
-    arches
-        .flat_map(Arch::platforms)
-        .map(|platform| format!("binfmt.{}=true\n", platform.replace('/', "-")))
-        .collect()
-}
-
-fn not_ready(file: Option<&Path>) {
-    if let Some(path) = file {
-        let _ = fs::remove_file(path);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_have_no_slash() {
-        let arches = ["aarch64", "arm"].map(|target| Arch::by_target(target).unwrap());
-        assert_eq!(
-            labels(arches.into_iter()),
-            "binfmt.linux-arm64=true\nbinfmt.linux-arm-v7=true\nbinfmt.linux-arm-v6=true\n"
-        );
-    }
 }

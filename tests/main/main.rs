@@ -21,3 +21,4 @@ mod lasting;
 mod persist;
 mod reliability;
 mod run_needs_root;
+mod terminal;

@@ -1,0 +1,86 @@
+//! What a person at a terminal sees: progress, colours, one line instead of JSON. `script` makes the terminal.
+
+use crate::support::in_namespace;
+
+/// Runs a command of the program on a terminal of 80 columns; `script` joins both streams.
+const TERMINAL: &str = r#"
+    export TERM=xterm; unset NO_COLOR CLICOLOR_FORCE FORCE_COLOR CLICOLOR
+    on_terminal() { script -qec "stty cols 80; $*" /dev/null </dev/null | tr -d '\r' | sed 's/\x1b/^/g'; }
+"#;
+
+#[test]
+fn an_install_shows_progress_and_ends_with_one_line() {
+    let ran = in_namespace(&format!("{TERMINAL} on_terminal $B --install arm64,riscv64")).ok();
+    let shown: Vec<_> = ran.stdout.split("^[K").map(str::trim_end).collect();
+    // Before anything was done, so that nobody waits before an empty screen.
+    assert_eq!(shown[..2], ["", "looking at what works already"], "{shown:?}");
+    assert!(shown.iter().any(|text| text.starts_with("unpacked qemu-")), "{shown:?}");
+    let last: Vec<_> = ran.stdout.lines().rev().take(3).collect();
+    let summary = last[0].rsplit("^[K").next().unwrap();
+    assert!(summary.contains(" platforms work: linux/amd64"), "{last:?}");
+    assert!(summary.contains("linux/arm64, linux/riscv64"), "{last:?}");
+    assert!(last[2].contains("installing: arm64 OK (registered, QEMU "), "{last:?}");
+    assert!(!ran.stdout.contains("\"supported\""), "{}", ran.stdout);
+}
+
+#[test]
+fn json_comes_on_request_and_nothing_with_quiet() {
+    let ran = in_namespace(&format!(
+        "{TERMINAL} on_terminal $B -q --install arm64; echo --; on_terminal $B install -q --json arm64 | head -3
+         echo --; on_terminal $B --json | head -1; on_terminal $B"
+    ))
+    .ok();
+    let parts: Vec<_> = ran.stdout.split("--\n").collect();
+    assert_eq!(parts[0], "", "{parts:?}");
+    assert!(parts[1].starts_with("{\n  \"supported\": [\n"), "{parts:?}");
+    let lines: Vec<_> = parts[2].lines().map(|line| line.rsplit("^[K").next().unwrap()).collect();
+    assert_eq!(lines[0], "{", "{parts:?}");
+    assert!(lines[1].contains(" platforms work: linux/amd64"), "{parts:?}");
+}
+
+#[test]
+fn without_a_terminal_nothing_is_added() {
+    let ran =
+        in_namespace("CLICOLOR=1 TERM=xterm $B --install arm64 2>&1 >/dev/null | cat -v").ok();
+    assert!(ran.stdout.starts_with("installing: arm64 OK (registered, QEMU "), "{}", ran.stdout);
+    assert_eq!(ran.stdout.lines().count(), 1, "{}", ran.stdout);
+}
+
+#[test]
+fn colours_go_by_the_environment() {
+    let ran = in_namespace(&format!(
+        "{TERMINAL}
+         on_terminal $B --install bogus; echo --
+         NO_COLOR=1 on_terminal $B --install bogus; echo --
+         TERM=dumb on_terminal $B --install bogus; echo --
+         CLICOLOR_FORCE=1 $B --install bogus 2>&1 >/dev/null | sed 's/\\x1b/^/g'; echo --
+         $B --install bogus 2>&1 >/dev/null | sed 's/\\x1b/^/g'; echo --
+         on_terminal $B --nonsense"
+    ))
+    .ok();
+    let parts: Vec<_> = ran.stdout.split("--\n").collect();
+    for (part, colours) in parts.iter().zip([true, false, false, true, false, true]) {
+        assert_eq!(part.contains("^[31merror:^[0m "), colours, "{parts:?}");
+        assert_eq!(part.contains("\nerror: ") || part.contains("Kerror: "), !colours, "{parts:?}");
+    }
+    for (part, colours) in parts.iter().zip([true, false, false, true, false]) {
+        assert_eq!(part.contains("^[36mhint:^[0m "), colours, "{parts:?}");
+    }
+    assert!(!parts[2].contains('^'), "a dumb terminal takes no commands: {parts:?}");
+}
+
+/// Names are never torn apart, and nothing is wider than the terminal.
+#[test]
+fn a_status_fits_eighty_columns() {
+    let ran = in_namespace(&format!(
+        "{TERMINAL} NO_COLOR=1; export NO_COLOR; $B --install all >/dev/null 2>&1; on_terminal $B --status"
+    ))
+    .ok();
+    let table = ran.stdout.rsplit("^[K").next().unwrap();
+    let wide: Vec<_> = table.lines().filter(|line| line.chars().count() > 80).collect();
+    assert!(wide.is_empty(), "{wide:?}");
+    for name in ["linux/riscv64 ", "linux/ppc64le ", "linux/arm/v7 v6 ", "linux/loong64 "] {
+        assert!(table.lines().any(|line| line.trim_start().starts_with(name)), "{name}: {table}");
+    }
+    assert!(table.contains("checks of the kernel found nothing wrong; -v shows them"), "{table}");
+}
