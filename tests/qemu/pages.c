@@ -11,30 +11,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define PAGE 65536
+#include "code.h"
 
-/* A jump, and what returns N. */
-#if defined(__aarch64__)
-#define JUMP "b 1f"
-#define RETURN(N) "mov w0, #" #N "\n\tret"
-#elif defined(__arm__)
-#define JUMP ".arm\n\tb 1f"
-#define RETURN(N) "mov r0, #" #N "\n\tbx lr"
-#elif defined(__riscv)
-#define JUMP "j 1f"
-#define RETURN(N) "li a0, " #N "\n\tret"
-#elif defined(__s390x__)
-#define JUMP "jg 1f"
-#define RETURN(N) "lghi %r2, " #N "\n\tbr %r14"
-#elif defined(__powerpc64__) && _CALL_ELF == 2
-#define JUMP "b 1f"
-#define RETURN(N) "li 3, " #N "\n\tblr"
-#elif defined(__i386__) || defined(__x86_64__)
-#define JUMP "jmp 1f"
-#define RETURN(N) "movl $" #N ", %eax\n\tret"
-#else
-#error "tell this architecture's instructions"
-#endif
+#define PAGE 65536
 
 /* Two pages of code: the first jumps to the second, which returns N. */
 #define PAIR(N)                                                             \

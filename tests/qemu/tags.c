@@ -1,6 +1,6 @@
 /*
- * arm64 addresses with a tag in their top byte work in every kind of access: the patch aarch64-tags translates code as if
- * there were none until the first one faults, so each kind is the first one of a process here, and once more after it.
+ * arm64 addresses with a tag in their top byte work in every kind of access: the patch aarch64-tags translates code as
+ * if there were none until the first one faults, so each kind is the first one of a process here, and once more after it.
  *
  * test-qemu: arches=arm64 cpus=default,max says='all right'
  */
