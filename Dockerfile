@@ -23,8 +23,8 @@ COPY scripts/ scripts/
 COPY qemu-bins/source.lock qemu-bins/
 ARG TARGETARCH
 ARG BUILDARCH
-# Training needs emulators that run here. For the secret see below.
-RUN --mount=type=secret,id=ca \
+# Training needs emulators that run here. The cache keeps what was built of the same source. For the secret see below.
+RUN --mount=type=cache,target=/root/.cache/binfmtctl-build --mount=type=secret,id=ca \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
     scripts/qemu-build --host "$TARGETARCH" $([ "$TARGETARCH" != "$BUILDARCH" ] || echo --pgo)
 
