@@ -21,4 +21,5 @@ mod lasting;
 mod persist;
 mod reliability;
 mod run_needs_root;
+mod scripts;
 mod terminal;
