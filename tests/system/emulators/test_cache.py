@@ -16,7 +16,7 @@ from machine import output, run
 
 SOURCE = Path(__file__).parent / 'cache.c'
 # Where the store has what its offsets lead to; see accel/tcg/tb-cache.c.
-HEADER, INDEX, FIRST = 96, 4096, 4096 + 4 * 65536
+HEADER, INDEX, FIRST = 96, 4096, 4096 + 4 * 8192
 
 WORK = """
 for i in 1 2 3 4 5 6 7 8 9; do
@@ -71,7 +71,7 @@ def write_rubbish(stop, written):
             # Offsets that may be somewhere.
             for _ in range(20):
                 offset = random.choice([0, 8, 2**31, random.randrange(2**23) & -8])
-                os.pwrite(file, struct.pack('<I', offset), INDEX + 4 * random.randrange(65536))
+                os.pwrite(file, struct.pack('<I', offset), INDEX + 4 * random.randrange(8192))
             os.close(file)
 
 
