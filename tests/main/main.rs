@@ -22,4 +22,5 @@ mod persist;
 mod reliability;
 mod run_needs_root;
 mod scripts;
+mod situations;
 mod terminal;

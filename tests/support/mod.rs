@@ -74,6 +74,11 @@ pub(crate) fn skip(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {}: {why}", test.name().unwrap_or_default());
 }
 
+/// Says something that a test's harness does not keep to itself.
+pub(crate) fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
+}
+
 /// Runs a bash script as root of a user namespace with mounts and processes of its own.
 ///
 /// Its /proc is fresh and nothing is mounted on `$M`, so the host's binfmt_misc cannot be reached:

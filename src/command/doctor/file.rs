@@ -78,7 +78,7 @@ fn unseen(subject: &Subject<'_>, why: &Unseen) -> Vec<Result> {
         Unseen::System(Errno::ENOENT) => failure(
             format!("{shown} is not there{in_root}"),
             effect,
-            advice("check the path; with --root DIR if it belongs to another root"),
+            advice(not_there(&subject.path)),
         ),
         Unseen::System(Errno::ELOOP) => failure(
             format!(
@@ -95,13 +95,26 @@ fn unseen(subject: &Subject<'_>, why: &Unseen) -> Vec<Result> {
     }
 }
 
+/// Names of images are given for programs.
+fn not_there(path: &Path) -> String {
+    let name = path.display().to_string();
+    if path.is_relative() && name.contains(':') {
+        let name = super::place::quoted(&name);
+        return format!(
+            "if it is the name of an image: docker save -o FILE {name} and binfmtctl doctor --image FILE look into it"
+        );
+    }
+    "check the path; with --root DIR if it belongs to another root".to_owned()
+}
+
 /// An absolute link of an unpacked root leads out of it, unless one says which root that is.
 fn dangling(subject: &Subject<'_>, to: &Path) -> Way {
     let inside = |dir: &&Path| {
         let inside = dir.join(to.strip_prefix("/").unwrap_or(to));
         **dir != *"/" && **dir != *"" && to.is_absolute() && subject.place.has(&inside)
     };
-    match subject.path.ancestors().skip(1).find(inside) {
+    // The outermost: /usr of a root has /bin, too.
+    match subject.path.ancestors().skip(1).filter(inside).last() {
         Some(root) => {
             let path =
                 Path::new("/").join(subject.path.strip_prefix(root).unwrap_or(&subject.path));

@@ -10,7 +10,7 @@ use super::subject::{Content, Program, Runner, Subject};
 use crate::arch::{self, Arch, Class};
 use crate::check::{Result, Way, advice, failure, ok, repair, unknown, warning};
 use crate::entry::{Entry, Rule};
-use crate::state::{Outcome, Probe, State, UserNamespace};
+use crate::state::{Interpreter, Outcome, Probe, State, UserNamespace};
 
 /// `file-handler`: the CPU or an entry runs it.
 pub(super) fn handler(subject: &Subject<'_>) -> Vec<Result> {
@@ -124,9 +124,13 @@ fn fails(subject: &Subject<'_>, program: &Program<'_>, trial: &Trial, name: &str
     let Some(arch) = program.arch else { return Vec::new() };
     let state = subject.state;
     let said = trial.ran.last.last().map_or(String::new(), |said| format!("; it says: {said}"));
+    let unfit = unfit(program, state);
     let (why, effect) = match trial.ran.end {
-        End::Refused(Errno::ENOEXEC) if seen_but_not_used(program) => {
+        End::Refused(Errno::ENOEXEC) if unfit.is_none() && seen_but_not_used(program, state) => {
             return other_instance(state, arch, name);
+        }
+        End::Refused(errno) if let Some(wrong) = unfit => {
+            (format!("its interpreter {wrong}"), errno.desc())
         }
         End::Refused(errno) => (format!("the kernel refuses: {}", errno.desc()), errno.desc()),
         End::TimedOut(_) => ("its emulator hangs".to_owned(), "it hangs"),
@@ -150,9 +154,27 @@ fn fails(subject: &Subject<'_>, program: &Program<'_>, trial: &Trial, name: &str
     failure(format!("{name} takes it, but {why}{said}"), effect, way)
 }
 
-/// An entry that is enabled, matches and holds its emulator is used, unless the kernel goes by others.
-fn seen_but_not_used(program: &Program<'_>) -> bool {
-    matches!(program.runner, Runner::Entry(entry) if entry.flags.has('F'))
+/// What is wrong with the file that an entry names.
+fn unfit(program: &Program<'_>, state: &State) -> Option<&'static str> {
+    let Runner::Entry(entry) = program.runner else { return None };
+    match state.surroundings.as_ref()?.interpreters.get(&entry.name)? {
+        Interpreter::Script => Some("is a script, which needs one itself"),
+        Interpreter::ForeignArch => Some("is for another architecture than this machine's"),
+        Interpreter::NoProgram => Some("is no program"),
+        Interpreter::Dynamic => {
+            Some("is dynamically linked, and its loader is not where it is used")
+        }
+        Interpreter::NotExecutable => Some("is not executable"),
+        Interpreter::NoExecMount => Some("is on a file system mounted noexec"),
+        Interpreter::Static | Interpreter::Fuse | Interpreter::Missing => None,
+    }
+}
+
+/// An entry that is enabled, matches and holds its emulator is used, unless the kernel goes by the
+/// entries of another instance: a user namespace may have one that is not the one mounted in it.
+fn seen_but_not_used(program: &Program<'_>, state: &State) -> bool {
+    state.user_namespace == Ok(UserNamespace::Nested)
+        && matches!(program.runner, Runner::Entry(entry) if entry.flags.has('F'))
 }
 
 fn other_instance(state: &State, arch: &Arch, name: &str) -> Vec<Result> {

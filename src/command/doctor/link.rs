@@ -43,6 +43,8 @@ pub(super) fn loader(subject: &Subject<'_>) -> Vec<Result> {
             ),
             "Invalid ELF image for this architecture, or: Exec format error",
         ),
+        // An emulator reads it, and does not execute it.
+        LoaderFile::NotExecutable if program.runner.emulates() => return Vec::new(),
         LoaderFile::NotExecutable => {
             let command = format!("chmod +x {}", subject.place.outside(loader));
             let what = format!("its dynamic loader {shown} in {root} is not executable");

@@ -175,7 +175,18 @@ impl Place {
         let again = Root::fd_path(fd.as_raw_fd());
         // Some files of /proc that count as regular ones wait for something to say.
         let nonblock = OFlags::NONBLOCK.bits().cast_signed();
-        let file = File::options().read(true).custom_flags(nonblock).open(&again).map_err(errno);
+        let file = match File::options().read(true).custom_flags(nonblock).open(&again) {
+            // Without /proc it has to be found once more.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.open_readable(path, OFlags::NONBLOCK).map(File::from).map_err(io::Error::from)
+            }
+            other => other,
+        };
+        let file = file.map_err(errno);
+        let executable = match access(&again, Access::EXEC_OK) {
+            Err(rustix::io::Errno::NOENT) => stat.st_mode & 0o111 != 0,
+            other => other.is_ok(),
+        };
         let size = stat.st_size.cast_unsigned();
         let start = file.as_ref().map_err(|errno| *errno).and_then(|file| {
             let mut start = Vec::new();
@@ -187,7 +198,7 @@ impl Place {
             size,
             mode: stat.st_mode & 0o7777,
             owner: stat.st_uid,
-            executable: access(&again, Access::EXEC_OK).is_ok(),
+            executable,
             noexec: flags.contains(StatVfsMountFlags::NOEXEC),
             nosuid: flags.contains(StatVfsMountFlags::NOSUID),
             piece: file.ok().map(|file| Piece { file: Rc::new(file), start: 0, len: size }),

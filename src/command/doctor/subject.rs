@@ -142,7 +142,7 @@ impl<'a> Looker<'a> {
             let mut subject = self.look(path, depth);
             if let Content::Script(script, next) = &subject.content
                 && next.there
-                && depth < MAX_DEPTH
+                && depth <= MAX_DEPTH
             {
                 ahead.push_back((script.interpreter.clone(), depth + 1));
                 // That is a new start, so the kernel counts from zero.
@@ -259,7 +259,7 @@ impl<'a> Looker<'a> {
         };
         let prefix = self.prefix(&program);
         program.loader_file = self.loader_file(&loader, prefix.as_deref(), elf);
-        if program.loader_file != LoaderFile::Fits {
+        if ![LoaderFile::Fits, LoaderFile::NotExecutable].contains(&program.loader_file) {
             let mut home = self.home(&loader);
             home.prefix.take_if(|prefix| !self.is_enough(prefix, path, &loader, elf, &program));
             program.home = Some(home);

@@ -1,0 +1,354 @@
+//! What goes wrong on real machines, made for real: what the doctor says of it, and whether its repair,
+//! pasted as it is printed, repairs. A table, and a score.
+//!
+//! A situation is right when all of `says` is said and nothing of `never`; when every line after
+//! `repair:`, pasted in order, makes `works` succeed, which failed before; and when there is none, if
+//! `works` is empty.
+
+use std::fs;
+use std::path::Path;
+
+use binfmtctl::arch::Arch;
+
+use crate::support::{REGISTER, guest_root, guests, in_namespace};
+
+struct Situation {
+    id: &'static str,
+    /// Bash that makes it, in `$T`. There are `$G/arm64/bin/busybox`, an arm64 root `$R`, programs `$F`.
+    make: &'static str,
+    /// The doctor's arguments.
+    look: &'static str,
+    says: &'static [&'static str],
+    never: &'static [&'static str],
+    /// A command that works once the repair is made.
+    works: &'static str,
+}
+
+const fn situation(
+    id: &'static str,
+    make: &'static str,
+    look: &'static str,
+    says: &'static [&'static str],
+    works: &'static str,
+) -> Situation {
+    Situation { id, make, look, says, never: &[], works }
+}
+
+/// `sed` would damage these.
+const NO_EDIT: &[&str] = &["repair:", "sed -i"];
+
+impl Situation {
+    const fn never(self, never: &'static [&'static str]) -> Self {
+        Self { never, ..self }
+    }
+}
+
+/// Shell functions and files that situations are made of.
+const PRELUDE: &str = r#"
+set +e
+mkdir $T/path && ln -s $B $T/path/binfmtctl; PATH=$T/path:$PATH; cd $T
+install() { binfmtctl --install "$1" >/dev/null 2>&1; }
+script() { printf "$1" >$T/x; chmod +x $T/x; }
+compile() { echo "$1" | gcc -x c -o "$T/${@: -1}" - -x none "${@:2:$#-2}"; }
+# Starts a program as the kernel does; shells and env would read what it refuses as a script.
+printf 'import os, sys\nos.execv(sys.argv[1], sys.argv[1:])\n' >$T/exec.py; export X="python3 $T/exec.py"
+# A root with an arm64 program, its loader and libraries, and nothing else.
+root() {
+    mkdir -p $T/root/usr/bin $T/root/usr/lib/aarch64-linux-gnu $T/root/etc; ln -s usr/lib $T/root/lib; ln -s usr/bin $T/root/bin
+    cp $R/usr/bin/{true,dash,ls,env} $T/root/usr/bin; ln -s dash $T/root/usr/bin/sh
+    cp -P $R/usr/lib/aarch64-linux-gnu/{ld-linux,libc.so,libselinux,libcap,libpcre2}* $T/root/usr/lib/aarch64-linux-gnu
+    ln -s aarch64-linux-gnu/ld-linux-aarch64.so.1 $T/root/usr/lib/ld-linux-aarch64.so.1; cp $R/etc/os-release $T/root/etc 2>/dev/null
+}
+# A root with a program of this machine and what it needs.
+native() { mkdir -p $T/native; cp /bin/true $T/native; ldd /bin/true | grep -o '/[^ ]*' | while read -r file; do mkdir -p $T/native$(dirname $file); cp $file $T/native$file; done; }
+# An entry for arm64 as `$1` says: magic, mask, in hexadecimal escapes.
+narrow() { printf ':qemu-aarch64:M:0:%s:%s:%s:POCF' "$1" "$2" $B >$M/register; }
+"#;
+
+/// The program's file.
+#[rustfmt::skip]
+const FILES: &[Situation] = &[
+    situation("A1 no entry", "mount -t binfmt_misc none $M", "$G/arm64/bin/busybox",
+        &["no emulator for arm64 is registered"], "$G/arm64/bin/busybox true"),
+    situation("A2 cut in half", "install arm64; head -c 700000 $G/arm64/bin/busybox >$T/x; chmod +x $T/x", "$T/x",
+        &["is cut short: it has 700000 bytes", "fetch it again"], ""),
+    situation("A2b cut to 100 bytes", "install arm64; head -c 100 $G/arm64/bin/busybox >$T/x; chmod +x $T/x", "--run $T/x",
+        &["is cut short"], "").never(&["newer emulator"]),
+    situation("A3 pointer of Git LFS", r"script 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n'", "$T/x",
+        &["a pointer of Git LFS", "git lfs pull"], "").never(NO_EDIT),
+    situation("A4 HTML page", r"script '<!DOCTYPE html>\n<html><title>404</title></html>\n'", "$T/x", &["an HTML page"], "").never(NO_EDIT),
+    situation("A4 Not Found", "script 'Not Found'", "$T/x", &["a server's answer"], "").never(NO_EDIT),
+    situation("A4 JSON", r#"script '{"message":"Not Found"}'"#, "$T/x", &["a JSON document"], "").never(NO_EDIT),
+    situation("A4 gzip", "echo x | gzip >$T/x; chmod +x $T/x", "$T/x", &["compressed with gzip", "tar -xzf"], "").never(NO_EDIT),
+    situation("A4 xz", "echo x | xz >$T/x; chmod +x $T/x", "$T/x", &["compressed with xz"], "").never(NO_EDIT),
+    situation("A4 tar", "tar -cf $T/x /etc/hostname 2>/dev/null; chmod +x $T/x", "$T/x", &["a tar archive"], "").never(NO_EDIT),
+    situation("A4 Mach-O", r"script '\xcf\xfa\xed\xfe\x0c\0\0\x01\0\0\0\0'", "$T/x", &["a macOS program"], "").never(NO_EDIT),
+    situation("A4 zero bytes", "truncate -s 3G $T/x; chmod +x $T/x", "$T/x", &["nothing but zero bytes"], "").never(NO_EDIT),
+    situation("A4 static library", "echo 'int f;' | gcc -x c -c -o o - && ar rc $T/x o; chmod +x $T/x", "$T/x", &["a static library"], ""),
+    situation("A36 no shebang", r"script 'echo hello\nexit 0\n'", "$T/x", &["without #!"], "$X $T/x"),
+    situation("A36b no shebang, for bash", r"script 'x=(1 2)\n[[ ${x[1]} = 2 ]] && exit 0\nexit 3\n'", "$T/x", &["without #!", "/bin/bash"],
+        "$X $T/x"),
+    situation("A36c no shebang, no script", r"script 'What this is: a text.\n'", "$T/x", &["without #!"], "").never(NO_EDIT),
+    situation("A38 UTF-16", r"printf '#!/bin/sh\r\nexit 0\r\n' | iconv -t UTF-16 >$T/x; chmod +x $T/x", "$T/x", &["UTF-16"], "$X $T/x"),
+    situation("A38b UTF-16 without a mark", r"printf '#!/bin/sh\nexit 0\n' | iconv -t UTF-16BE >$T/x; chmod +x $T/x", "$T/x", &["UTF-16"], "$X $T/x"),
+    situation("A5 CRLF", r"script '#!/bin/sh\r\nexit 0\r\n'", "$T/x", &["carriage return"], "$X $T/x"),
+    situation("A5b CRLF after an option", r"script '#!/bin/sh -e\r\nexit 0\r\n'", "$T/x", &["carriage return"], "$X $T/x"),
+    situation("A37 byte order mark", r"script '\xef\xbb\xbf#!/bin/sh\nexit 0\n'", "$T/x", &["byte order mark"], "$X $T/x"),
+    situation("A37b byte order mark and CRLF", r"script '\xef\xbb\xbf#!/bin/sh\r\nexit 0\r\n'", "$T/x", &["byte order mark"], "$X $T/x"),
+    situation("A37c blank before #!", r"script ' #!/bin/sh\nexit 0\n'", "$T/x", &["blanks or empty lines before #!"], "$X $T/x"),
+    situation("A37d empty line before #!", r"script '\n\n#!/bin/sh\nexit 0\n'", "$T/x", &["blanks or empty lines before #!"], "$X $T/x"),
+    situation("A41 empty", ": >$T/x; chmod +x $T/x", "$T/x", &["x is empty"], "").never(NO_EDIT),
+    situation("A11 Windows", r"script 'MZ\0'; truncate -s 60 $T/x; printf '\x40\0\0\0PE\0\0' >>$T/x", "$T/x", &["a Windows program"], "").never(NO_EDIT),
+    situation("A15 object file", "echo 'int main;' | gcc -x c -c -o $T/x -; chmod +x $T/x", "$T/x", &["an object file"], ""),
+    situation("A14 shared library", "compile 'int f(void){return 0;}' -shared -fPIC x", "$T/x", &["a shared library, not a program", "failure"], ""),
+    situation("A14b shared library of the system", "cp $(gcc -print-file-name=libm.so.6) $T/x; chmod +x $T/x", "$T/x", &["a shared library, not a program"], ""),
+    situation("A14c arm64 shared library", "install arm64; root; chmod +x $T/root/lib/aarch64-linux-gnu/libselinux.so.1", "--root $T/root /lib/aarch64-linux-gnu/libselinux.so.1",
+        &["a shared library, not a program"], ""),
+    situation("A14d debugging information", "compile 'int main(void){return 0;}' -g y; objcopy --only-keep-debug y x; chmod +x x", "$T/x",
+        &["only what debuggers read"], "").never(&["cut short"]),
+    situation("A14e zeros where it begins", "compile 'int main(void){return 0;}' -static x && dd if=/dev/zero of=x bs=4096 seek=1 count=100 conv=notrunc status=none", "$T/x",
+        &["only zero bytes where its code begins"], ""),
+    situation("A6 noexec", r"mkdir $T/m; mount -t tmpfs -o noexec none $T/m; printf '#!/bin/sh\nexit 0\n' >$T/m/x; chmod +x $T/m/x", "$T/m/x",
+        &["mounted noexec"], "$T/m/x"),
+    situation("A7 not executable", r"script '#!/bin/sh\nexit 0\n'; chmod -x $T/x", "$T/x", &["is not executable"], "$T/x"),
+    situation("A9 dangling link", "ln -s /nowhere/else $T/x", "$T/x", &["is a link to /nowhere/else, which is not there"], ""),
+    situation("A9b link of an unpacked root", "root; mv $T/root/usr/bin/dash $T/root/usr/bin/dash-1; ln -s /bin/dash-1 $T/root/usr/bin/ash", "$T/root/usr/bin/ash",
+        &["is a link to /bin/dash-1", "--root /mnt/root /usr/bin/ash"], "").never(&["install what has"]),
+    situation("A9c directory that is a dangling link", "ln -s /nowhere $T/d", "$T/d/x", &["/mnt/d of /mnt/d/x is a link to /nowhere, which is not there"], ""),
+    situation("C29 directory", "mkdir $T/x", "$T/x", &["x is a directory"], ""),
+    situation("C29b pipe", "mkfifo -m 755 $T/x", "$T/x", &["x is a named pipe"], ""),
+    situation("C29c device", "", "/dev/null", &["/dev/null is a device"], ""),
+    situation("C29d file of /proc that waits", "chmod +x $T", "/proc/kmsg", &[], ""),
+    situation("A17 arm64 on this machine", "install arm64; cp $R/usr/bin/ls $T/x; sed -i 's#/lib/ld-linux-aarch64.so.1#/lib/ld-linux-aarch64.so.9#' $T/x", "$T/x",
+        &["its dynamic loader /lib/ld-linux-aarch64.so.9 is not in /", "this root is for"], "").never(&["docker run", "IMAGE"]),
+    situation("A45 amd64 in an arm64 root", "root; cp /bin/true $T/root/usr/bin/native", "--root $T/root /usr/bin/native",
+        &["its dynamic loader /lib64/ld-linux-x86-64.so.2 is not in", "that root is for arm64"], "").never(&["docker run", "IMAGE"]),
+    situation("A45b loader is for amd64", "install arm64; root; cp $B $T/root/usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1", "--root $T/root ls", &["is one for amd64"], ""),
+    situation("A16 built by Nix", "compile 'int main(void){return 0;}' -Wl,-I/nix/store/abc-glibc-2.40/lib/ld-linux-x86-64.so.2 x", "$T/x",
+        &["its dynamic loader /nix/store/abc-glibc-2.40/lib/ld-linux-x86-64.so.2 is not in /: it was built with Nix"], "").never(&["docker run", "IMAGE", "--platform"]),
+    situation("D1 musl in a root with glibc", "install arm64; root; sed -i 's#/lib/ld-linux-aarch64.so.1#/lib/ld-musl-aarch64.so.1\\x00#' $T/root/usr/bin/true", "--root $T/root true",
+        &["built for musl (Alpine), and this root has glibc"], "").never(&["docker run", "IMAGE", "--platform"]),
+    situation("D2 glibc in a root with musl", "install arm64; root; rm $T/root/usr/lib/ld-* $T/root/usr/lib/aarch64-linux-gnu/ld-*; \
+            cp $R/usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1 $T/root/usr/lib/ld-musl-aarch64.so.1; echo ID=alpine >$T/root/etc/os-release", "--root $T/root true",
+        &["built for glibc (Debian, Fedora), and this root has musl", "gcompat"], "").never(&["docker run", "IMAGE", "--platform"]),
+    situation("D3 no loader at all", "install arm64; root; rm $T/root/usr/lib/ld-* $T/root/usr/lib/*/ld-*", "--root $T/root true", &["nor any other", "static"], ""),
+    situation("D4 loader not executable", "native; chmod -x $T/native/lib64/ld-linux-x86-64.so.2", "--root $T/native /true", &["is not executable"], "chroot $T/native /true"),
+    situation("D4b loader not executable, which emulators do not mind", "install arm64; root; chmod -x $T/root/usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1; chroot $T/root true || echo broken", "--root $T/root true",
+        &["shared libraries are there"], "").never(&["failure", "broken"]),
+    situation("D5 loader elsewhere", "install arm64; root; rm $T/root/usr/lib/ld-linux-aarch64.so.1; mkdir $T/root/lib64; mv $T/root/lib/aarch64-linux-gnu/ld-* $T/root/lib64", "--root $T/root true",
+        &["it is at /lib64/ld-linux-aarch64.so.1"], "chroot $T/root /bin/true"),
+    situation("A17n library missing", "compile 'int f(void){return 0;}' -shared -fPIC libfoo.so.1; compile 'int f(void); int main(void){return f();}' x $T/libfoo.so.1 x 2>/dev/null; \
+            compile 'int f(void){return 0;}' -shared -fPIC -Wl,-soname,libfoo.so.1 libfoo.so; compile 'int f(void); int main(void){return f();}' -L$T -Wl,--no-as-needed -lfoo x; rm libfoo.so*", "$T/x",
+        &["x needs libfoo.so.1, which is not in /", "failure"], ""),
+    situation("A17o library beside the program", "compile 'int f(void){return 0;}' -shared -fPIC -Wl,-soname,libfoo.so.1 libfoo.so; compile 'int f(void); int main(void){return f();}' -L$T -lfoo x; mv libfoo.so libfoo.so.1", "$T/x",
+        &["it is at /mnt/libfoo.so.1, where its loader does not look"], "$T/x"),
+    situation("A17p library by RUNPATH", "mkdir lib; compile 'int f(void){return 0;}' -shared -fPIC -Wl,-soname,libfoo.so.1 lib/libfoo.so; \
+            compile 'int f(void); int main(void){return f();}' -L$T/lib -lfoo '-Wl,-rpath,$ORIGIN/lib' x; mv lib/libfoo.so lib/libfoo.so.1; $T/x || echo broken", "$T/x", &["shared libraries are there"], "").never(&["failure", "broken"]),
+    situation("A17q library of a library", "compile 'int g(void){return 0;}' -shared -fPIC -Wl,-soname,libbar.so.1 libbar.so; compile 'int g(void); int f(void){return g();}' -shared -fPIC -Wl,-soname,libfoo.so.1 -L$T -lbar libfoo.so; \
+            compile 'int f(void); int main(void){return f();}' -L$T -lfoo -Wl,--allow-shlib-undefined -Wl,-rpath,$T x; mv libfoo.so libfoo.so.1; rm libbar.so", "$T/x",
+        &["/mnt/libfoo.so.1 needs libbar.so.1, which is not in /"], ""),
+    situation("A17r libselinux missing in an arm64 root", "install arm64; root; rm $T/root/usr/lib/*/libselinux*", "--root $T/root ls", &["ls needs libselinux.so.1, which is not in"], ""),
+    situation("A17s library for another architecture", "install arm64; root; cp /lib/x86_64-linux-gnu/libselinux.so.1 $T/root/usr/lib/aarch64-linux-gnu/", "--root $T/root ls",
+        &["libselinux.so.1", "is for amd64"], ""),
+    situation("A17t library cut short", "install arm64; root; l=$(readlink -f $T/root/usr/lib/aarch64-linux-gnu/libselinux.so.1); truncate -s 5000 $l", "--root $T/root ls", &["is cut short"], ""),
+    situation("A17u not in the cache", "install arm64; root; mkdir $T/root/opt; mv $T/root/lib/*/libselinux* $T/root/opt; echo /opt >$T/root/etc/ld.so.conf; cp $R/usr/sbin/ldconfig $T/root/usr/bin; \
+            : >$T/root/etc/ld.so.cache", "--root $T/root ls", &["it is at /opt/libselinux.so.1, but not in /etc/ld.so.cache"], "chroot $T/root /bin/ls / >/dev/null"),
+    situation("A17v in the cache", "install arm64; root; mkdir $T/root/opt; mv $T/root/lib/*/libselinux* $T/root/opt; echo /opt >$T/root/etc/ld.so.conf; cp $R/usr/sbin/ldconfig $T/root/usr/bin; \
+            chroot $T/root ldconfig; chroot $T/root ls >/dev/null || echo broken", "--root $T/root ls", &["shared libraries are there"], "").never(&["failure", "broken"]),
+    situation("A18g glibc too old", "compile 'int main(void){return 0;}' x; sed -i 's/GLIBC_2.34/GLIBC_2.99/' x", "$T/x", &["needs GLIBC_2.99 of", "it has up to GLIBC_2."], ""),
+    situation("A18h library too old", "echo 'V1 { f; }; V2 { g; } V1;' >v; echo 'V1 { f; };' >w; compile 'int f(void){return 0;} int g(void){return 0;}' -shared -fPIC -Wl,-soname,libv.so.1 -Wl,--version-script=v libv.so; \
+            compile 'int g(void); int main(void){return g();}' -L$T -lv -Wl,-rpath,$T x; compile 'int f(void){return 0;}' -shared -fPIC -Wl,-soname,libv.so.1 -Wl,--version-script=w libv.so.1", "$T/x",
+        &["x needs V2 of /mnt/libv.so.1"], ""),
+    situation("A24 native SIGILL", "compile 'int main(void){__builtin_trap();}' x", "--run $T/x", &["it crashed by itself, without any emulator: signal 4, SIGILL"], "").never(&["newer emulator", "--replace"]),
+    situation("A25 native SIGSEGV", "compile 'int main(void){return *(volatile int*)0;}' x", "--run $T/x", &["it crashed by itself, without any emulator: signal 11, SIGSEGV"], "").never(&["newer emulator", "--replace"]),
+    situation("A25b native abort", "compile 'void abort(void); int main(void){abort();}' x", "--run $T/x", &["signal 6, SIGABRT", "it gave up"], ""),
+    situation("A35 env, command misspelt", r"script '#!/usr/bin/env pyhton3\n'", "$T/x", &["env does not find pyhton3"], ""),
+    situation("A35b env, two words", r"script '#!/usr/bin/env sh -e\nexit 0\n'", "$T/x", &["to env as one word"], "$X $T/x"),
+    situation("A35c env of busybox and -S", r"mkdir -p $T/root/bin; cp $G/arm64/bin/busybox $T/root/bin/; ln -s busybox $T/root/bin/env; ln -s busybox $T/root/bin/sh; install arm64
+            printf '#!/bin/env -S sh -e\nexit 0\n' >$T/root/x; chmod +x $T/root/x; chroot $T/root /x && echo fine", "--root $T/root /x", &["busybox's, which does not know -S"], "").never(&["fine"]),
+    situation("A35d line too long", r"script '#!/bin/sh'; d=$T/$(printf 'd%.0s' {1..250}); mkdir $d; ln -s /bin/sh $d/sh; echo '#!'$d/sh >x; $X $T/x 2>/dev/null && echo fine", "$T/x", &["is too long: the kernel reads 256 bytes"], "").never(&["fine"]),
+    situation("A35e scripts of scripts", r"cp /bin/true $T/s0; for i in 1 2 3 4 5 6; do echo '#!'$T/s$((i - 1)) >$T/s$i; chmod +x $T/s$i; done; $T/s5 || echo s5 broken; $T/s6 2>/dev/null && echo s6 fine", "$T/s6",
+        &["the kernel goes 5 from file to file"], "").never(&["broken", "fine"]),
+    situation("A35f five scripts", "cp /bin/true $T/s0; for i in 1 2 3 4 5; do echo '#!'$T/s$((i - 1)) >$T/s$i; chmod +x $T/s$i; done", "$T/s5", &["s5 is a script for"], "").never(&["failure"]),
+    situation("A35g an emulator is a step", "install arm64; cp $G/arm64/bin/busybox $T/true; mv $T/true $T/s0; for i in 1 2 3 4 5; do echo '#!'$T/s$((i - 1)) >$T/s$i; chmod +x $T/s$i; done
+            $T/s5 true 2>/dev/null && echo fine", "$T/s5", &["the kernel goes 5 from file to file"], "").never(&["fine"]),
+    situation("A22b shell of the root is foreign", r"mount -t binfmt_misc none $M; root; printf '#!/bin/sh\nexit 0\n' >$T/root/x; chmod +x $T/root/x", "--root $T/root /x", &["no emulator for arm64 is registered"], "chroot $T/root /x"),
+    situation("A22 interpreter of the root is native, its loader missing", r"root; cp /bin/dash $T/root/usr/bin/dash; printf '#!/bin/sh\n' >$T/root/x; chmod +x $T/root/x", "--root $T/root /x", &["that root is for arm64"], ""),
+    situation("A23 AppImage", r"install arm64; cp $F/exit $T/x; printf 'AI\x02' | dd of=$T/x bs=1 seek=8 conv=notrunc status=none", "$T/x", &["as it is an AppImage"], "$T/x.elf"),
+    situation("A17b options after the program", "install arm64", "/bin/true --root $R --run", &["/bin/true is a program for arm64", "it ran"], "").never(&["amd64"]),
+    situation("A17c second program", "", "/bin/true /bin/false", &["unexpected argument '/bin/false'"], ""),
+    situation("C37 hangs", "", "--run --timeout 1 /bin/sleep 60", &["this machine runs it by itself", "still ran after 1 s"], ""),
+    situation("C38 its own failure", "", "--run /bin/sh -c 'echo no luck >&2; exit 3'", &["it ran, and failed by itself: exit status 3", "it said: no luck"], "").never(&["ok       file-run"]),
+    situation("C38b not found inside", "", "--run /bin/sh -c nonesuch", &["failure  file-run", "exit status 127"], ""),
+    situation("E1 x32", r"compile 'int main(void){return 0;}' -static x; printf '\x01' | dd of=x bs=1 seek=4 conv=notrunc status=none", "$T/x", &["x32"], ""),
+    situation("E2 ILP32", r"cp $F/exit $T/x; printf '\x01' | dd of=x bs=1 seek=4 conv=notrunc status=none", "$T/x", &["ILP32"], ""),
+    situation("E3 FreeBSD", r"cp $G/arm64/bin/busybox $T/x; printf '\x09' | dd of=$T/x bs=1 seek=7 conv=notrunc status=none", "$T/x", &["a program for FreeBSD, not for Linux"], ""),
+    situation("E4 Android", "install arm64; cp $R/usr/bin/true $T/x; sed -i 's#/lib/ld-linux-aarch64.so.1#/system/bin/linker64\\x00\\x00\\x00\\x00\\x00#' $T/x", "$T/x", &["a program for Android"], ""),
+    situation("E5 other byte order", r"root; cp $R/usr/bin/true $T/x; cp $F/exit-be $T/x", "$T/x", &["a program for arm64be"], ""),
+    situation("M1 pasted message", "mount -t binfmt_misc none $M", "'exec /bin/sh: exec format error'", &["it means: nothing here runs that file", "binfmtctl doctor PROGRAM"], "").never(&["is not there", "IMAGE"]),
+    situation("M2 pasted without quotes", "", "qemu-x86_64: Could not open \"'/lib64/ld-linux-x86-64.so.2':\" No such file or directory", &["dynamic loader is not in its root"], ""),
+    situation("M3 name of an image", "", "alpine:latest", &["docker save", "--image"], ""),
+];
+
+/// Environment and limits.
+#[rustfmt::skip]
+const ENVIRONMENT: &[Situation] = &[
+    situation("A26b CPU lacks an instruction", "install arm64; export QEMU_CPU=cortex-a53", "--run $F/atomic", &["QEMU_CPU=cortex-a53", "SIGILL"], "$F/atomic").never(&["--replace"]),
+    situation("A27 no such CPU", "install arm64; export QEMU_CPU=nonsense", "$G/arm64/bin/busybox", &["QEMU_CPU=nonsense is to blame", "unable to find CPU model"], "$G/arm64/bin/busybox true"),
+    situation("A27b run with no such CPU", "install arm64; export QEMU_CPU=nonsense", "--run $G/arm64/bin/busybox true", &["failure  file-run", "QEMU_CPU=nonsense is to blame"], "$G/arm64/bin/busybox true"),
+    situation("A27c too little address space reserved", "install arm64; export QEMU_RESERVED_VA=64K", "$G/arm64/bin/busybox", &["QEMU_RESERVED_VA=64K is to blame"], "$G/arm64/bin/busybox true"),
+    situation("A27d emulator prints its version", "install arm64; export QEMU_VERSION=1", "$G/arm64/bin/busybox", &["QEMU_VERSION=1"], "test \"$($G/arm64/bin/busybox echo a)\" = a"),
+    situation("A27e emulator waits for a debugger", "install arm64; export QEMU_GDB=12345", "$G/arm64/bin/busybox", &["QEMU_GDB=12345"], "timeout 5 $G/arm64/bin/busybox true"),
+    situation("A27f prefix that is not there", "install arm64; export QEMU_LD_PREFIX=/nowhere", "$G/arm64/bin/busybox", &["QEMU_LD_PREFIX=/nowhere", "no such directory"], ""),
+    situation("A27g prefix that has the loader", "install arm64; mkdir $T/p; cp -a $R/usr/lib $T/p/lib; cp $R/usr/bin/true $T/x; export QEMU_LD_PREFIX=$T/p; $T/x || echo broken", "$T/x", &["shared libraries are there"], "").never(&["failure", "broken"]),
+    situation("C10 address space, soft limit", "install arm; ulimit -Sv 3000000", "$F/arm", &["the limit on address space is too low", "ulimit -v 3000000"], "$F/arm"),
+    situation("C10b address space, hard limit", "install arm; ulimit -v 3000000", "$F/arm", &["the limit on address space is too low", "it cannot be raised from here"], "").never(&["--replace", "repair:"]),
+    situation("C10c data, soft limit", "install arm64; ulimit -Sd 3000", "$F/exit", &["the limit on data is too low"], "$F/exit"),
+    situation("C6 no_new_privs outside a container", "install arm64; cp $G/arm64/bin/busybox $T/sudo; chmod 4755 $T/sudo; binfmtctl() { setpriv --no-new-privs $B \"$@\"; }", "$T/sudo",
+        &["no_new_privs is set here", "NoNewPrivileges="], "").never(&["repair:"]),
+    situation("C7 setuid on nosuid", "install arm64; mkdir $T/m; mount -t tmpfs -o nosuid none $T/m; cp $G/arm64/bin/busybox $T/m/sudo; chmod 4755 $T/m/sudo", "$T/m/sudo", &["mounted nosuid"],
+        "! grep -q \"$T/m .*nosuid\" /proc/self/mounts"),
+    situation("C5 no /proc", "install arm64; mkdir $T/c; cp $B $T/c/b; cp $F/exit $T/c/exit; binfmtctl() { chroot $T/c /b \"$@\"; }", "/exit", &["/exit is a program for arm64"], ""),
+];
+
+/// The entries.
+#[rustfmt::skip]
+const ENTRIES: &[Situation] = &[
+    situation("B1 status 0", "install arm64; echo 0 >$M/status", "$F/exit", &["disabled as a whole"], "$F/exit"),
+    situation("B2 entry disabled", "install arm64; echo 0 >$M/qemu-aarch64", "$F/exit", &["qemu-aarch64 would, but it is disabled"], "$F/exit"),
+    situation("B3 without F", "mount -t binfmt_misc none $M; root; register qemu-aarch64 /nowhere/qemu-aarch64 POC", "--root $T/root true", &["lacks flag F"], "chroot $T/root /bin/true"),
+    situation("B4 mask of all ones", r"mount -t binfmt_misc none $M; narrow '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' ''", "$G/arm64/bin/busybox",
+        &["qemu-aarch64 misses it, as its magic and mask ask for too much", "OS ABI"], "$G/arm64/bin/busybox true").never(&["build it again", "unusual"]),
+    situation("B4c mask that misses movable programs", r"mount -t binfmt_misc none $M; root
+            narrow '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' '\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff'", "--root $T/root true",
+        &["qemu-aarch64 misses it, as its magic and mask ask for too much", "movable"], "chroot $T/root /bin/true").never(&["build it again", "unusual"]),
+    situation("B4b magic of something else", r"mount -t binfmt_misc none $M; narrow '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb8\x00' ''", "$F/exit",
+        &["no emulator for arm64 is registered: qemu-aarch64 takes something else"], "$F/exit"),
+    situation("B8 interpreter is a script", r"mount -t binfmt_misc none $M; printf '#!/bin/sh\nexec true\n' >$T/q; chmod +x $T/q; register qemu-aarch64 $T/q POCF", "$F/exit", &["qemu-aarch64 takes it, but"], "$F/exit"),
+    situation("C17 emulator crashes", r"mount -t binfmt_misc none $M; compile 'void abort(void); int main(void){abort();}' -static q; register qemu-aarch64 $T/q POCF", "$F/exit", &["its emulator crashes"], "$F/exit"),
+    situation("C16 emulator hangs", r"mount -t binfmt_misc none $M; compile 'int main(void){for(;;);}' -static q; register qemu-aarch64 $T/q POCF", "$F/exit", &["its emulator hangs"], "$F/exit"),
+    situation("C34 stale entry of another tool", r"mount -t binfmt_misc none $M; compile 'int main(void){return 3;}' -static q; register rosetta $T/q POCF; rm $T/q", "$F/exit", &["rosetta takes it, but"], "$F/exit"),
+    situation("N4 dead instance of its own, the host's entries in sight", r#"install arm64; mkdir $T/i; INSIDE="unshare -Urm $T/inside"
+            printf '#!/bin/bash\nmount -t binfmt_misc none /mnt/i; umount /mnt/i; exec "$@"\n' >$T/inside; chmod +x $T/inside"#, "$F/exit",
+        &["qemu-aarch64, which is seen here, would take it, but is not asked"], "$F/exit").never(&["--replace"]),
+];
+
+/// Programs that no compiler makes.
+fn programs() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let arm64 = Arch::by_target("aarch64").unwrap();
+    write("exit", &arm64.probe());
+    write("exit-be", &Arch::by_target("aarch64_be").unwrap().probe());
+    write("arm", &Arch::by_target("arm").unwrap().probe());
+    // mov x2, sp; mov w0, #1; ldadd w0, w1, [x2]; mov x0, #0; mov x8, #93; svc 0
+    let code: [u32; 6] = [0x910003e2, 0x52800020, 0xb8200041, 0xd2800000, 0xd2800ba8, 0xd4000001];
+    write("atomic", &arm64.program(&code.map(u32::to_le_bytes).concat()));
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
+/// What was wrong with a situation; nothing if it was right.
+fn faults(situation: &Situation, files: &Path) -> Vec<String> {
+    let Situation { make, look, says, never, works, .. } = situation;
+    let works_text = if works.is_empty() { "false" } else { works };
+    let (guests, root) =
+        (guests(&["arm64"]), guest_root("arm64", &["dash", "coreutils", "libc-bin"]));
+    let script = format!(
+        r#"{REGISTER}{PRELUDE}
+           export G={} R={} F={}
+           INSIDE=
+           {make}
+           if [ -n "$INSIDE" ]; then exec $INSIDE bash -c "$REST"; else eval "$REST"; fi"#,
+        guests.display(),
+        root.display(),
+        files.display(),
+    );
+    let rest = format!(
+        r#"works() {{ timeout 10 bash -c "$WORKS"; }}
+           works >/dev/null 2>&1 && echo '== worked before'
+           told=$(binfmtctl doctor {look} 2>&1 </dev/null)
+           printf '%s\n' "$told"
+           while IFS= read -r line; do eval "$line" >/dev/null 2>$T/error || {{ echo "== pasted: $line"; cat $T/error; }}; done \
+               < <(printf '%s\n' "$told" | sed -n 's/^ *repair: //p')
+           works >/dev/null 2>$T/error && echo '== works' || cat $T/error
+           exit 0"#
+    );
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let script = format!("export WORKS={} REST={}\n{script}", quoted(works_text), quoted(&rest));
+    let ran = in_namespace(&script);
+    let said = format!("{}{}", ran.stdout, ran.stderr);
+    let mut faults = Vec::new();
+    faults.extend(
+        says.iter().filter(|text| !said.contains(**text)).map(|text| format!("not said: {text}")),
+    );
+    faults.extend(
+        never.iter().filter(|text| said.contains(**text)).map(|text| format!("said: {text}")),
+    );
+    let works_now = said.contains("== works\n");
+    let repair = said.contains(" repair: ");
+    if said.contains("== worked before") {
+        faults.push("it works without a repair".to_owned());
+    }
+    match (works.is_empty(), repair, works_now) {
+        (false, false, _) => faults.push("no repair".to_owned()),
+        (false, true, false) => faults.push("the repair does not repair".to_owned()),
+        _ => {}
+    }
+    if !faults.is_empty() {
+        faults.push(said);
+    }
+    faults
+}
+
+/// Tries a table and prints its score.
+fn score(name: &str, situations: &[Situation]) {
+    let files = programs();
+    let only = std::env::var("SITUATION").unwrap_or_default();
+    let chosen: Vec<_> =
+        situations.iter().filter(|situation| situation.id.contains(&only)).collect();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let wrong = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(situation) =
+                    chosen.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+                {
+                    let faults = faults(situation, files.path());
+                    if !faults.is_empty() {
+                        wrong.lock().unwrap().push(format!(
+                            "{}:\n{}",
+                            situation.id,
+                            faults.join("\n")
+                        ));
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    let right = chosen.len() - wrong.len();
+    crate::support::say(&format!("situations: {name}: {right} of {} right", chosen.len()));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn a_programs_file_is_diagnosed_and_repaired() {
+    score("the program's file", FILES);
+}
+
+#[test]
+fn what_a_program_inherits_is_diagnosed_and_repaired() {
+    score("environment and limits", ENVIRONMENT);
+}
+
+#[test]
+fn what_an_entry_does_to_a_program_is_diagnosed_and_repaired() {
+    score("entries, for a program", ENTRIES);
+}
