@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from machine import CACHE, TOP, need, output, run, script
+from machine import CACHE, TOP, need, output, own_arch, run, script
 
 HERE = Path(__file__).parent
 KERNELS = ['bookworm-amd64', 'trixie-amd64', 'trixie-arm64']
@@ -66,13 +66,13 @@ def kernel_files(suite: str, arch: str, work: Path) -> Path:
     return kept
 
 
-def initramfs(kernel: Path, arch: str, work: Path) -> Path:
+def initramfs(kernel: Path, arch: str, bins: Path, work: Path) -> Path:
     """Makes the archive that the kernel starts from."""
     foreign, guests = FOREIGN[arch], CACHE / 'guests'
     script('guests', guests, arch, *foreign)
-    # Debian's emulators for that host; this machine's own are no matter.
-    bins = TOP / f'target/qemu-{arch}'
-    script('get-qemu', '--host', arch, '--out', bins)
+    if arch != own_arch():
+        bins = TOP / f'target/emulators-debian-{arch}'
+        script('get-qemu', '--host', arch, '--out', bins)
     binary = script('build', '--host', arch, '--release', env={'BINFMTCTL_QEMU_BINS': str(bins)})
     root = work / f'root-{kernel.name}'
     for directory in ['bin', 'dev', 'etc', 'guests', 'lib', 'proc', 'sbin', 'sys', 'tmp']:
@@ -92,12 +92,12 @@ def initramfs(kernel: Path, arch: str, work: Path) -> Path:
     return archive
 
 
-def boot(kernel: str, work: Path, log: Path | None) -> tuple[str, dict[str, Answer]]:
+def boot(kernel: str, bins: Path, work: Path, log: Path | None) -> tuple[str, dict[str, Answer]]:
     """The kernel's version, and what it answers, by the words of init, in their order."""
     suite, arch = kernel.split('-')
     need('cpio', {'amd64': 'qemu-system-x86', 'arm64': 'qemu-system-arm'}[arch])
     files = kernel_files(suite, arch, work)
-    archive = initramfs(files, arch, work)
+    archive = initramfs(files, arch, bins, work)
     words = [*MACHINE[arch], '-accel', 'tcg,thread=multi', '-smp', '2', '-m', '2G', '-nodefaults', '-nographic']
     words += ['-serial', 'stdio', '-monitor', 'none', '-net', 'none', '-no-reboot']
     result = run(*words, '-kernel', files / 'vmlinuz', '-initrd', archive, timeout=900)
@@ -116,14 +116,14 @@ def boot(kernel: str, work: Path, log: Path | None) -> tuple[str, dict[str, Answ
 
 
 @pytest.fixture(scope='session')
-def booted(work, note, pytestconfig):
+def booted(bins, work, note, pytestconfig):
     """Boots a kernel, once even where that fails, and returns its answers."""
     done = {}
 
     def answers_of(kernel):
         if kernel not in done:
             done[kernel] = None
-            version, done[kernel] = boot(kernel, work, pytestconfig.getoption('log'))
+            version, done[kernel] = boot(kernel, bins, work, pytestconfig.getoption('log'))
             note(f'{kernel}: {version}: {len(done[kernel])} answers')
         assert done[kernel] is not None, 'it did not come to an end, as told above'
         return done[kernel]
