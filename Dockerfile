@@ -47,7 +47,16 @@ RUN --mount=type=secret,id=ca \
     if [ -s /run/secrets/ca ]; then export SSL_CERT_FILE=/run/secrets/ca CARGO_HTTP_CAINFO=/run/secrets/ca; fi; \
     cp "$(scripts/build --host "$TARGETARCH" --release --locked)" /binfmtctl
 
-FROM scratch
+# --target buildkit: only the emulators, under the names by which BuildKit finds them in its PATH. With them it builds for
+# other platforms without binfmt_misc: COPY --from=THIS_IMAGE / /usr/bin/ onto moby/buildkit.
+FROM emulators AS unpacked
+COPY scripts/lib scripts/buildkit-emulators scripts/
+RUN scripts/buildkit-emulators /buildkit
+
+FROM scratch AS buildkit
+COPY --from=unpacked /buildkit/ /
+
+FROM scratch AS binfmtctl
 ARG VERSION=0.1.0
 ARG REVISION=
 LABEL org.opencontainers.image.title="binfmtctl" \
