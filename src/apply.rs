@@ -134,20 +134,45 @@ impl Lock {
     pub fn take(root: &Root, waiting: impl FnOnce()) -> Option<Self> {
         let register = root.path(root.mount_point()).join("register");
         let register = File::options().write(true).open(register).ok()?;
-        let locked = || flock(&register, FlockOperation::NonBlockingLockExclusive).is_ok();
-        if locked() {
-            return Some(Self { _register: register, waited: false });
+        match lock_file(&register, waiting) {
+            Turn::AtOnce => Some(Self { _register: register, waited: false }),
+            Turn::Waited => Some(Self { _register: register, waited: true }),
+            Turn::Never | Turn::NoLocks => None,
         }
-        waiting();
-        let end = Instant::now() + PATIENCE;
-        while Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(20));
-            if locked() {
-                return Some(Self { _register: register, waited: true });
-            }
-        }
-        None
     }
+}
+
+/// How one came to a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Nobody had it.
+    AtOnce,
+    /// Another process had it first.
+    Waited,
+    /// Another process has had it for as long as anybody is patient.
+    Never,
+    /// This file system has no locks.
+    NoLocks,
+}
+
+/// Locks a file, and waits for another process that has done so, but not for ever.
+///
+/// The file must be one that only its owner can open: whoever can, can keep others waiting.
+pub fn lock_file(file: &File, waiting: impl FnOnce()) -> Turn {
+    let locked = || flock(file, FlockOperation::NonBlockingLockExclusive);
+    match locked() {
+        Ok(()) => return Turn::AtOnce,
+        Err(rustix::io::Errno::WOULDBLOCK) => waiting(),
+        Err(_) => return Turn::NoLocks,
+    }
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(20));
+        if locked().is_ok() {
+            return Turn::Waited;
+        }
+    }
+    Turn::Never
 }
 
 /// Removes one entry, by its file's name. That it is gone already is no error.

@@ -1,66 +1,128 @@
-//! A directory tree that is another system's root: reads, writes and removes files beneath it.
+//! A directory tree that is a system's root, our own or another's: the one place where files below such a
+//! root are found and opened.
 //!
-//! Symbolic links are followed as that system would follow them, and never lead out of the tree.
-//! A file is replaced whole or not at all: written beside its place, synced, renamed.
+//! Symbolic links are followed as that system would follow them, and never lead out of the tree. A file is
+//! opened only once it is known to be a regular one: opening a pipe waits for its other end, opening a
+//! device may do anything. This file only reads; [`write`] changes.
 
-#![expect(clippy::disallowed_methods, reason = "writes beneath the root that it was told to")]
+mod write;
 
+use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
+use nix::errno::Errno;
 use rustix::fs::{
-    Access, AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, StatVfsMountFlags, accessat,
-    fchmod, flock, fstatvfs, fsync, linkat, mkdirat, openat, openat2, readlinkat, renameat,
-    symlinkat, unlinkat,
+    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, StatVfsMountFlags,
+    accessat, fstat, fstatvfs, openat, openat2, readlinkat,
 };
 
+use crate::elf;
 use crate::error::{Error, Op};
+use crate::root::Root;
 
-/// Another system's root directory, or our own.
+/// Where a shell looks for commands, unless `PATH` says otherwise.
+const DIRS: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+/// How many links the kernel follows for one path.
+const MAX_LINKS: usize = 40;
+/// How many names of one directory are looked at.
+const MAX_NAMES: usize = 20_000;
+/// No text that is read here is longer, in bytes.
+const MOST_TEXT: u64 = 1 << 20;
+
+/// A system's root directory.
 #[derive(Debug)]
 pub struct Tree {
-    root: OwnedFd,
     path: PathBuf,
+    /// `None` for our own.
+    dir: Option<OwnedFd>,
+}
+
+/// What is known of a regular file without running it.
+#[derive(Debug)]
+pub struct Seen {
+    /// Its first bytes, or why it cannot be read.
+    pub start: Result<Vec<u8>, Errno>,
+    /// In bytes.
+    pub size: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Its owner.
+    pub owner: u32,
+    /// Whether we may execute it, as far as permissions and mount go.
+    pub executable: bool,
+    /// Whether its mount forbids programs.
+    pub noexec: bool,
+    /// Whether its mount ignores setuid.
+    pub nosuid: bool,
+    /// All of it, where it can be read.
+    pub piece: Option<Piece>,
+}
+
+/// A file, or a part of one, to be read from.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    pub(crate) file: Rc<File>,
+    pub(crate) start: u64,
+    pub(crate) len: u64,
+}
+
+/// Why there is no such file to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unseen {
+    /// It is something else: a directory, a pipe.
+    Other(&'static str),
+    /// This link, the path or a directory of it, leads to a place where nothing is.
+    Dangling {
+        /// The link.
+        link: PathBuf,
+        /// Where it leads.
+        to: PathBuf,
+    },
+    /// The path leads nowhere.
+    System(Errno),
 }
 
 impl Tree {
     /// Opens the tree at `path`.
     ///
     /// # Errors
-    /// Where it is no directory, or the kernel cannot keep links inside it (before Linux 5.6).
+    /// Where it is no directory that can be entered.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let root =
-            openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|errno| Error::system(Op::Read, path, errno))?;
-        let this = Self { root, path: path.into() };
-        match this.resolve(Path::new("."), OFlags::PATH | OFlags::DIRECTORY) {
-            Err(rustix::io::Errno::NOSYS) => Err(Error::Host {
-                what: "this kernel cannot keep symbolic links inside another root".to_owned(),
-                hint: "writing files for the next boot needs Linux 5.6 or newer".to_owned(),
-            }),
-            _ => Ok(this),
-        }
+        let dir = match path == Path::new("/") {
+            true => None,
+            false => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let dir = openat(CWD, path, flags, Mode::empty());
+                Some(dir.map_err(|errno| Error::system(Op::Read, path, errno))?)
+            }
+        };
+        Ok(Self { path: path.into(), dir })
     }
 
-    /// Waits until nobody else writes here, and keeps others waiting until the result is dropped.
-    ///
-    /// By flock(2) on the root directory, which a container and its host share. Where that cannot
-    /// be had, as on NFS, one goes on without.
-    pub fn lock(&self) -> Option<OwnedFd> {
-        let root = self.resolve(Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY).ok()?;
-        flock(&root, FlockOperation::LockExclusive).ok()?;
-        Some(root)
+    /// Whether it is the root of this very process, as far as its path tells.
+    pub fn is_own(&self) -> bool {
+        self.dir.is_none()
     }
 
-    /// Whether this is the root directory of this process.
+    /// Whether it is the root directory of this process, by whatever path it was opened.
     pub fn is_root(&self) -> bool {
-        let id = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+        let id = |stat: Stat| (stat.st_dev, stat.st_ino);
         let own = rustix::fs::stat("/").map(id);
-        own.is_ok() && rustix::fs::fstat(&self.root).map(id) == own
+        let Some(dir) = &self.dir else { return true };
+        own.is_ok() && fstat(dir).map(id) == own
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// How a path inside is called outside, for messages.
@@ -68,8 +130,10 @@ impl Tree {
         self.path.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    fn resolve(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
+    /// The same for commands, quoted for a shell where it has to be.
+    pub fn outside(&self, path: &Path) -> String {
+        let path = if self.is_own() { path.into() } else { self.shown(path) };
+        quoted(&path.display().to_string())
     }
 
     fn failed(&self, op: Op, path: &Path) -> impl Fn(rustix::io::Errno) -> Error {
@@ -77,9 +141,164 @@ impl Tree {
         move |errno| Error::system(op, &shown, errno)
     }
 
+    /// A program as a shell in this root would find it.
+    pub fn find(&self, program: &Path) -> PathBuf {
+        if program.is_absolute() || program.components().count() > 1 {
+            return program.into();
+        }
+        self.command(program).unwrap_or_else(|| program.into())
+    }
+
+    /// A command's path, by the directories that shells look into.
+    pub fn command(&self, name: &Path) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH").filter(|_| self.is_own());
+        let dirs: Vec<_> = match &path {
+            Some(path) => std::env::split_paths(path).collect(),
+            None => DIRS.map(PathBuf::from).into(),
+        };
+        dirs.iter().map(|dir| dir.join(name)).find(|path| self.has(path))
+    }
+
     /// Whether something is there.
-    pub fn exists(&self, path: &Path) -> bool {
-        self.resolve(path, OFlags::PATH).is_ok()
+    pub fn has(&self, path: &Path) -> bool {
+        self.place(path, OFlags::empty()).is_ok()
+    }
+
+    /// The names in a directory, sorted; none where there is no such directory.
+    pub fn names(&self, dir: &Path) -> Vec<String> {
+        let names = self.resolve(dir, OFlags::DIRECTORY).and_then(Dir::new);
+        let names = names.into_iter().flatten().take(MAX_NAMES).flatten();
+        let mut names: Vec<_> =
+            names.map(|name| name.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// A file's first bytes, at most so many; `None` where it is no regular file, or cannot be read.
+    pub fn bytes(&self, path: &Path, most: u64) -> Option<Vec<u8>> {
+        let piece = self.look(path).ok()?.piece?;
+        piece.read(0, piece.len.min(most))
+    }
+
+    /// A small text file, as far as it is UTF-8.
+    pub fn text(&self, path: &Path) -> Option<String> {
+        Some(String::from_utf8_lossy(&self.bytes(path, MOST_TEXT)?).into_owned())
+    }
+
+    /// The same file by a path without links, as this root has it.
+    pub fn canonical(&self, path: &Path) -> Option<PathBuf> {
+        let real = |fd: &OwnedFd| fs::read_link(Root::fd_path(fd.as_raw_fd())).ok();
+        let real_path = real(&self.place(path, OFlags::empty()).ok()?)?;
+        let Some(dir) = &self.dir else { return Some(real_path) };
+        Some(Path::new("/").join(real_path.strip_prefix(real(dir)?).ok()?))
+    }
+
+    /// Looks at a file.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn look(&self, path: &Path) -> Result<Seen, Unseen> {
+        let (fd, stat) = self.regular(path)?;
+        let flags = fstatvfs(&fd).map(|fs| fs.f_flag).unwrap_or(StatVfsMountFlags::empty());
+        let file = self.reopen(path, &fd, &stat).map_err(errno);
+        let size = stat.st_size.cast_unsigned();
+        let start = file.as_ref().map_err(|errno| *errno).and_then(|file| {
+            let mut start = Vec::new();
+            file.take(elf::ENOUGH as u64).read_to_end(&mut start).map_err(errno)?;
+            Ok(start)
+        });
+        let again = Root::fd_path(fd.as_raw_fd());
+        let executable = match accessat(CWD, &again, Access::EXEC_OK, AtFlags::empty()) {
+            // Without /proc.
+            Err(rustix::io::Errno::NOENT) => stat.st_mode & 0o111 != 0,
+            other => other.is_ok(),
+        };
+        Ok(Seen {
+            start,
+            size,
+            mode: stat.st_mode & 0o7777,
+            owner: stat.st_uid,
+            executable,
+            noexec: flags.contains(StatVfsMountFlags::NOEXEC),
+            nosuid: flags.contains(StatVfsMountFlags::NOSUID),
+            piece: file.ok().map(|file| Piece { file: Rc::new(file), start: 0, len: size }),
+        })
+    }
+
+    /// A regular file, not opened yet.
+    fn regular(&self, path: &Path) -> Result<(OwnedFd, Stat), Unseen> {
+        let fd = self.place(path, OFlags::empty()).map_err(|error| self.unseen(path, error))?;
+        let stat = fstat(&fd).map_err(|error| Unseen::System(errno(error.into())))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok((fd, stat)),
+            FileType::Directory => Err(Unseen::Other("a directory")),
+            FileType::Fifo => Err(Unseen::Other("a named pipe")),
+            FileType::Socket => Err(Unseen::Other("a socket")),
+            _ => Err(Unseen::Other("a device")),
+        }
+    }
+
+    /// Opens for reading what is known to be a regular file.
+    fn reopen(&self, path: &Path, fd: &OwnedFd, stat: &Stat) -> io::Result<File> {
+        // Some files of /proc that count as regular ones wait for something to say.
+        let flags = OFlags::NONBLOCK;
+        let again = Root::fd_path(fd.as_raw_fd());
+        match File::options().read(true).custom_flags(flags.bits().cast_signed()).open(again) {
+            // Without /proc it has to be found once more.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let file = self.resolve(path, flags)?;
+                let now = fstat(&file)?;
+                let same = (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino);
+                if same { Ok(file.into()) } else { Err(Errno::ESTALE.into()) }
+            }
+            other => other,
+        }
+    }
+
+    /// Opens a regular file for reading; `None` where nothing is there.
+    ///
+    /// # Errors
+    /// Where something else is there, or it is longer than `most` bytes; the kernel's answer.
+    pub fn open_file(&self, path: &Path, most: u64) -> Result<Option<File>, Error> {
+        let not_ours = |what: &str| Error::Host {
+            what: format!("{} is {what}", self.shown(path).display()),
+            hint: "it is none that binfmtctl writes: move it away".to_owned(),
+        };
+        match self.regular(path) {
+            Ok((_, stat)) if stat.st_size.cast_unsigned() > most => {
+                Err(not_ours(&format!("longer than {most} bytes")))
+            }
+            Ok((fd, stat)) => self
+                .reopen(path, &fd, &stat)
+                .map(Some)
+                .map_err(|error| Error::system(Op::Read, self.shown(path), error)),
+            Err(Unseen::Other(what)) => Err(not_ours(what)),
+            Err(Unseen::Dangling { .. } | Unseen::System(Errno::ENOENT | Errno::ENOTDIR)) => {
+                Ok(None)
+            }
+            Err(Unseen::System(errno)) => Err(Error::system(Op::Read, self.shown(path), errno)),
+        }
+    }
+
+    /// Reads a text of at most [`MOST_TEXT`] bytes; empty where there is none.
+    ///
+    /// # Errors
+    /// As [`Tree::open_file`], or where it is not UTF-8.
+    pub fn read(&self, path: &Path) -> Result<String, Error> {
+        let mut text = String::new();
+        if let Some(file) = self.open_file(path, MOST_TEXT)? {
+            file.take(MOST_TEXT)
+                .read_to_string(&mut text)
+                .map_err(|error| Error::system(Op::Read, self.shown(path), error))?;
+        }
+        Ok(text)
+    }
+
+    /// What a symbolic link says; `None` where there is none.
+    pub fn link_text(&self, path: &Path) -> Option<PathBuf> {
+        let dir = self.place(path.parent()?, OFlags::DIRECTORY).ok()?;
+        let text = readlinkat(&dir, path.file_name()?, Vec::new()).ok()?;
+        Some(OsString::from_vec(text.into_bytes()).into())
     }
 
     /// Whether files can be made in a directory, or in the one where it would be made.
@@ -100,177 +319,283 @@ impl Tree {
         Ok(!mount.f_flag.contains(StatVfsMountFlags::NOEXEC))
     }
 
+    /// Owner, group and permission bits of a directory that is there.
+    pub fn rights(&self, dir: &Path) -> Option<(u32, u32, u32)> {
+        let stat = fstat(self.place(dir, OFlags::DIRECTORY).ok()?).ok()?;
+        Some((stat.st_uid, stat.st_gid, stat.st_mode & 0o7777))
+    }
+
     /// The last directory of a path that is there.
     fn nearest(&self, dir: &Path) -> Result<OwnedFd, Error> {
-        let there = dir.ancestors().find(|dir| self.exists(dir)).unwrap_or(Path::new("/"));
-        self.resolve(there, OFlags::PATH | OFlags::DIRECTORY).map_err(self.failed(Op::Write, dir))
+        let there = dir.ancestors().find(|dir| self.has(dir)).unwrap_or(Path::new("/"));
+        self.place(there, OFlags::DIRECTORY).map_err(self.failed(Op::Write, dir))
     }
 
-    /// Opens a file for reading; `None` where there is none.
-    ///
-    /// # Errors
-    /// The kernel's answer, other than that nothing is there.
-    pub fn open_file(&self, path: &Path) -> Result<Option<File>, Error> {
-        match self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK) {
-            Ok(file) => Ok(Some(file.into())),
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
-            Err(errno) => Err(self.failed(Op::Read, path)(errno)),
-        }
-    }
-
-    /// Reads a text; empty where there is none.
-    ///
-    /// # Errors
-    /// As [`Tree::open_file`], or where it is not UTF-8.
-    pub fn read(&self, path: &Path) -> Result<String, Error> {
-        let mut text = String::new();
-        if let Some(mut file) = self.open_file(path)? {
-            file.read_to_string(&mut text)
-                .map_err(|error| Error::system(Op::Read, self.shown(path), error))?;
-        }
-        Ok(text)
-    }
-
-    /// Opens a file's directory, made with all above it if need be.
-    fn parent(&self, path: &Path) -> Result<(OwnedFd, OsString), Error> {
-        let (dir, name) =
-            (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
-        let mut above: Vec<_> = dir.ancestors().collect();
+    /// Why a path cannot be opened.
+    fn unseen(&self, path: &Path, error: rustix::io::Errno) -> Unseen {
+        let mut above: Vec<_> = path.ancestors().filter(|path| *path != Path::new("")).collect();
         above.reverse();
-        for dir in above {
-            if self.exists(dir) {
-                continue;
+        let broken = above.into_iter().find(|path| !self.has(path));
+        match broken.and_then(|link| Some((link, self.leads_to(link)?))) {
+            Some((link, to)) if error == rustix::io::Errno::NOENT => {
+                Unseen::Dangling { link: link.into(), to }
             }
-            let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else { continue };
-            self.make_dir(parent, name).map_err(self.failed(Op::Write, dir))?;
-        }
-        let dir_fd = self
-            .resolve(dir, OFlags::RDONLY | OFlags::DIRECTORY)
-            .map_err(self.failed(Op::Write, path))?;
-        Ok((dir_fd, name.into()))
-    }
-
-    /// Makes a directory that everybody can enter, whatever the umask, and that a power cut leaves.
-    fn make_dir(&self, parent: &Path, name: &OsStr) -> rustix::io::Result<()> {
-        let parent = self.resolve(parent, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let mode = Mode::from_raw_mode(0o755);
-        mkdirat(&parent, name, mode)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        fchmod(openat(&parent, name, flags, Mode::empty())?, mode)?;
-        fsync(&parent)
-    }
-
-    /// Puts a file in place of whatever was there, in one step.
-    ///
-    /// Programs that run from the old file go on running from it.
-    ///
-    /// # Errors
-    /// The kernel's answer, or `fill`'s; the old file is then as it was.
-    pub fn write(
-        &self,
-        path: &Path,
-        mode: u32,
-        fill: impl FnOnce(&mut File) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let (dir, name) = self.parent(path)?;
-        let beside = beside(&name);
-        let failed = self.failed(Op::Write, path);
-        // Left by a run that was killed.
-        let _ = unlinkat(&dir, &beside, AtFlags::empty());
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(mode);
-        let mut file = File::from(openat(&dir, &beside, flags, mode).map_err(&failed)?);
-        let written = fill(&mut file).and_then(|()| {
-            fchmod(&file, mode).map_err(&failed)?; // whatever the umask
-            fsync(&file).map_err(&failed)?;
-            renameat(&dir, &beside, &dir, &name).map_err(&failed)?;
-            fsync(&dir).map_err(&failed)
-        });
-        if written.is_err() {
-            let _ = unlinkat(&dir, &beside, AtFlags::empty());
-        }
-        written
-    }
-
-    /// Puts a text in place, see [`Tree::write`].
-    ///
-    /// # Errors
-    /// As [`Tree::write`].
-    pub fn write_text(&self, path: &Path, mode: u32, text: &str) -> Result<(), Error> {
-        self.write(path, mode, |file| {
-            file.write_all(text.as_bytes())
-                .map_err(|error| Error::system(Op::Write, self.shown(path), error))
-        })
-    }
-
-    /// Gives a file a second name that lasts when it is replaced: its own with `.orig` after it.
-    ///
-    /// # Errors
-    /// The kernel's answer.
-    pub fn keep(&self, path: &Path) -> Result<PathBuf, Error> {
-        let (dir, name) = self.parent(path)?;
-        let mut kept = name.clone();
-        kept.push(".orig");
-        let _ = unlinkat(&dir, &kept, AtFlags::empty());
-        linkat(&dir, &name, &dir, &kept, AtFlags::empty())
-            .map_err(self.failed(Op::Write, &path.with_file_name(&kept)))?;
-        Ok(path.with_file_name(kept))
-    }
-
-    /// What a symbolic link says; `None` where there is none.
-    pub fn link_text(&self, path: &Path) -> Option<PathBuf> {
-        let dir = self.resolve(path.parent()?, OFlags::PATH | OFlags::DIRECTORY).ok()?;
-        let text = readlinkat(&dir, path.file_name()?, Vec::new()).ok()?;
-        Some(OsString::from_vec(text.into_bytes()).into())
-    }
-
-    /// Makes a symbolic link, if nothing is there.
-    ///
-    /// # Errors
-    /// The kernel's answer.
-    pub fn link(&self, path: &Path, to: &str) -> Result<(), Error> {
-        let (dir, name) = self.parent(path)?;
-        match symlinkat(to, &dir, &name) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-            Err(errno) => Err(self.failed(Op::Write, path)(errno)),
+            _ => Unseen::System(Errno::from_raw(error.raw_os_error())),
         }
     }
 
-    /// Removes what a [`Tree::write`] that was killed left beside its place.
-    pub fn sweep(&self, path: &Path) {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
-        if let Ok(dir) = self.resolve(parent, OFlags::PATH | OFlags::DIRECTORY) {
-            let _ = unlinkat(&dir, beside(name), AtFlags::empty());
+    /// Where a link leads to in the end; `None` if it is no link.
+    fn leads_to(&self, link: &Path) -> Option<PathBuf> {
+        let mut at = link.to_owned();
+        for _ in 0..MAX_LINKS {
+            let text = self.place(&at, OFlags::NOFOLLOW).ok().and_then(|fd| {
+                let text = readlinkat(fd, "", Vec::new()).ok()?;
+                Some(PathBuf::from(String::from_utf8_lossy(text.as_bytes()).into_owned()))
+            });
+            match text {
+                Some(text) => at = at.parent().unwrap_or(Path::new("/")).join(text),
+                None => break,
+            }
         }
+        Some(at).filter(|at| at != link)
     }
 
-    /// Removes a file, link or empty directory. That it is gone already is no error.
-    ///
-    /// # Errors
-    /// The kernel's answer.
-    pub fn remove(&self, path: &Path) -> Result<(), Error> {
-        let parent = path.parent().unwrap_or(Path::new("/"));
-        let dir = match self.resolve(parent, OFlags::PATH | OFlags::DIRECTORY) {
-            Ok(dir) => dir,
-            Err(_) => return Ok(()),
-        };
-        let name = path.file_name().unwrap_or_default();
-        let removed = match unlinkat(&dir, name, AtFlags::empty()) {
-            Err(rustix::io::Errno::ISDIR) => unlinkat(&dir, name, AtFlags::REMOVEDIR),
+    /// A path's place in the file system: what is there is not opened.
+    fn place(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        self.resolve(path, flags | OFlags::PATH)
+    }
+
+    /// Opens what a path inside leads to. Without `O_PATH` for directories only.
+    fn resolve(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        let Some(dir) = &self.dir else { return openat(CWD, path, flags, Mode::empty()) };
+        match openat2(dir, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+            // Before Linux 5.6, and where an old seccomp filter does not know the call.
+            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => walk(dir, path, flags),
             other => other,
-        };
-        match removed {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
-            Err(errno) => Err(self.failed(Op::Remove, path)(errno)),
         }
     }
 }
 
-/// Where a file is written before it takes its place.
-fn beside(name: &OsStr) -> OsString {
-    let mut beside = OsString::from(".");
-    beside.push(name);
-    beside.push(".new");
-    beside
+/// Does what openat2 does with RESOLVE_IN_ROOT: goes through a path step by step, and takes each link's
+/// text for a path of the tree.
+fn walk(root: &OwnedFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let here = || openat(root, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let mut way = vec![here()?];
+    let mut todo: VecDeque<OsString> = steps(path);
+    let mut links = 0;
+    while let Some(step) = todo.pop_front() {
+        let Some(dir) = way.last() else { break };
+        if step == ".." {
+            way.truncate((way.len() - 1).max(1));
+            continue;
+        }
+        let step_flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let next = openat(dir, &step, step_flags, Mode::empty())?;
+        let kind = FileType::from_raw_mode(fstat(&next)?.st_mode);
+        let wanted_itself = todo.is_empty() && flags.contains(OFlags::NOFOLLOW);
+        if kind != FileType::Symlink || wanted_itself {
+            way.push(next);
+            continue;
+        }
+        links += 1;
+        if links > MAX_LINKS {
+            return Err(rustix::io::Errno::LOOP);
+        }
+        let text = readlinkat(&next, "", Vec::new())?;
+        let text = PathBuf::from(OsString::from_vec(text.into_bytes()));
+        if text.is_absolute() {
+            way.truncate(1);
+        }
+        steps(&text).into_iter().rev().for_each(|step| todo.push_front(step));
+    }
+    let last = way.pop().map_or_else(here, Ok)?;
+    let is_dir = FileType::from_raw_mode(fstat(&last)?.st_mode) == FileType::Directory;
+    match flags.contains(OFlags::DIRECTORY) {
+        true if !is_dir => Err(rustix::io::Errno::NOTDIR),
+        true if !flags.contains(OFlags::PATH) => openat(&last, ".", flags, Mode::empty()),
+        _ => Ok(last),
+    }
+}
+
+/// The steps of a path: names, and `..`.
+fn steps(path: &Path) -> VecDeque<OsString> {
+    let step = |part: Component<'_>| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some(OsStr::new("..").to_owned()),
+        _ => None,
+    };
+    path.components().filter_map(step).collect()
+}
+
+impl Piece {
+    /// These bytes of it; `None` where it has fewer.
+    pub fn read(&self, at: u64, len: u64) -> Option<Vec<u8>> {
+        let end = at.checked_add(len)?;
+        let mut bytes = vec![0; usize::try_from(len).ok().filter(|_| end <= self.len)?];
+        self.file.read_exact_at(&mut bytes, self.start.checked_add(at)?).ok()?;
+        Some(bytes)
+    }
+}
+
+/// Text as one word of a shell's command line.
+pub(crate) fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
+    if text.starts_with(|c| c != '-') && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EIO as i32))
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "makes the roots to look into")]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn dangling(link: &str, to: &str) -> Option<Unseen> {
+        Some(Unseen::Dangling { link: link.into(), to: to.into() })
+    }
+
+    #[test]
+    fn absolute_links_stay_in_the_root() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("bin")).unwrap();
+        fs::write(root.path().join("bin/dash"), "here").unwrap();
+        symlink("/bin/dash", root.path().join("bin/sh")).unwrap();
+        symlink("../../../../bin/dash", root.path().join("out")).unwrap();
+        symlink("/bin/none", root.path().join("bin/dangling")).unwrap();
+        symlink("dangling", root.path().join("bin/twice")).unwrap();
+        symlink("/nowhere", root.path().join("lib")).unwrap();
+        symlink("loop", root.path().join("loop")).unwrap();
+        let place = Tree::open(root.path()).unwrap();
+        for path in ["/bin/sh", "bin/sh", "/out", "/../../bin/dash"] {
+            assert_eq!(place.look(Path::new(path)).unwrap().start.unwrap(), b"here", "{path}");
+            assert_eq!(place.canonical(Path::new(path)).unwrap(), Path::new("/bin/dash"), "{path}");
+        }
+        let unseen = |path: &str| place.look(Path::new(path)).err();
+        assert_eq!(unseen("/bin/dangling"), dangling("/bin/dangling", "/bin/none"));
+        assert_eq!(unseen("/bin/twice"), dangling("/bin/twice", "/bin/none"));
+        assert_eq!(unseen("/lib/x"), dangling("/lib", "/nowhere"));
+        assert_eq!(unseen("/bin/none"), Some(Unseen::System(Errno::ENOENT)));
+        assert_eq!(unseen("/loop"), Some(Unseen::System(Errno::ELOOP)));
+        assert_eq!(unseen("/bin"), Some(Unseen::Other("a directory")));
+        assert_eq!(place.find(Path::new("dash")), Path::new("/bin/dash"));
+        assert_eq!(place.find(Path::new("none")), Path::new("none"));
+        assert_eq!(place.names(Path::new("/bin")), [".", "..", "dangling", "dash", "sh", "twice"]);
+        assert_eq!(place.text(Path::new("/bin/sh")).as_deref(), Some("here"));
+    }
+
+    /// As openat2 does, where there is none.
+    #[test]
+    fn a_walk_by_hand_leads_to_the_same_files() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("a/b")).unwrap();
+        fs::write(root.path().join("a/b/file"), "").unwrap();
+        for (link, to) in [
+            ("abs", "/a/b"),
+            ("a/up", "../../../a/b/file"),
+            ("a/b/top", "/"),
+            ("loop", "loop"),
+            ("gone", "/none"),
+            ("twice", "abs/top/a"),
+        ] {
+            symlink(to, root.path().join(link)).unwrap();
+        }
+        let dir = Tree::open(root.path()).unwrap().dir.unwrap();
+        let id = |fd: rustix::io::Result<OwnedFd>| {
+            fd.and_then(|fd| fstat(fd)).map(|stat| (stat.st_dev, stat.st_ino))
+        };
+        for path in [
+            "/",
+            ".",
+            "..",
+            "a",
+            "/abs/file",
+            "abs/../b/file",
+            "a/up",
+            "a/up/x",
+            "twice/b/file",
+            "loop",
+            "gone",
+            "gone/x",
+            "/../../etc/passwd",
+            "a/b/top/a/b/top/abs",
+            "none/..",
+            "abs/top",
+        ] {
+            for flags in [
+                OFlags::PATH,
+                OFlags::PATH | OFlags::NOFOLLOW,
+                OFlags::PATH | OFlags::DIRECTORY,
+                OFlags::DIRECTORY,
+            ] {
+                let kernel = openat2(&dir, path, flags, Mode::empty(), ResolveFlags::IN_ROOT);
+                let ours = walk(&dir, Path::new(path), flags);
+                assert_eq!(id(ours), id(kernel), "{path} {flags:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_regular_files_within_the_limit_are_opened() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        symlink("/dev/zero", at("zero")).unwrap();
+        fs::create_dir(at("dir")).unwrap();
+        File::create(at("sparse")).unwrap().set_len(10 << 40).unwrap();
+        fs::write(at("text"), "text").unwrap();
+        let tree = Tree::open(root.path()).unwrap();
+        let open = |path: &str| tree.open_file(Path::new(path), 100);
+        for path in ["/pipe", "/dir", "/sparse"] {
+            assert!(matches!(open(path), Err(Error::Host { .. })), "{path}");
+        }
+        // The tree has no /dev.
+        assert!(open("/zero").unwrap().is_none());
+        assert!(open("/text").unwrap().is_some());
+        assert_eq!(tree.read(Path::new("/text")).unwrap(), "text");
+        assert!(tree.read(Path::new("/sparse")).is_err());
+        let own = Tree::open(Path::new("/")).unwrap();
+        assert!(own.open_file(Path::new("/dev/zero"), 100).is_err());
+    }
+
+    #[test]
+    fn paths_are_quoted_for_a_shell() {
+        let place = Tree::open(Path::new("/")).unwrap();
+        assert_eq!(place.outside(Path::new("/bin/a-b_c.d")), "/bin/a-b_c.d");
+        assert_eq!(place.outside(Path::new("/a b/it's")), "'/a b/it'\\''s'");
+        assert_eq!(place.outside(Path::new("$(x)")), "'$(x)'");
+        let root = tempfile::tempdir().unwrap();
+        let outside = Tree::open(root.path()).unwrap().outside(Path::new("/bin/x"));
+        assert_eq!(Path::new(&outside), root.path().join("bin/x"));
+    }
+
+    #[test]
+    fn a_pipe_is_not_opened() {
+        let root = tempfile::tempdir().unwrap();
+        let pipe = root.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let place = Tree::open(Path::new("/")).unwrap();
+        assert_eq!(place.look(&pipe).err(), Some(Unseen::Other("a named pipe")));
+    }
+
+    #[test]
+    fn parts_of_a_file_are_read_within_bounds() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("x"), "0123456789").unwrap();
+        let piece = Tree::open(root.path()).unwrap().look(Path::new("/x")).unwrap().piece.unwrap();
+        assert_eq!(piece.read(2, 3).unwrap(), b"234");
+        assert_eq!(piece.read(2, 0).unwrap(), b"");
+        for (at, len) in [(8, 3), (2, u64::MAX), (u64::MAX, 2)] {
+            assert_eq!(piece.read(at, len), None, "{at} {len}");
+        }
+        let part = Piece { start: 4, len: 3, ..piece };
+        assert_eq!((part.read(0, 3).unwrap(), part.read(1, 3)), (b"456".to_vec(), None));
+    }
 }

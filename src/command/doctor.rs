@@ -12,7 +12,6 @@ mod link;
 mod linking;
 mod message;
 mod outcome;
-mod place;
 mod program;
 mod run;
 mod script;
@@ -34,8 +33,8 @@ use crate::report::{json, plain, written};
 use crate::state::{State, Surroundings};
 use crate::terminal::Terminal;
 
+use crate::tree::Tree;
 use environment::Environment;
-use place::Place;
 pub use story::{Story, stories};
 use subject::Looker;
 
@@ -69,7 +68,10 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
             look_at_machine(context, &state, None, *format)
         }
         Doctor::Program { program, arguments, root, run, limit, format } => {
-            let place = Place::new(root)?;
+            let place = Tree::open(root).map_err(|error| {
+                let why = error.errno().map_or(error.to_string(), |errno| errno.desc().to_owned());
+                Error::Usage(format!("--root {} cannot be looked into: {why}", root.display()))
+            })?;
             let path = place.find(Path::new(program));
             let message = pasted(program, arguments)
                 .filter(|text| !run && message::is_known(text) && !place.has(&path));
@@ -120,7 +122,7 @@ struct Start<'a> {
 fn look_at_program(
     context: &mut Context<'_>,
     state: &State,
-    (place, path): (&Place, &Path),
+    (place, path): (&Tree, &Path),
     start: Option<Start<'_>>,
     format: Format,
 ) -> Result<(), Error> {

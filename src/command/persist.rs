@@ -8,12 +8,15 @@ mod obstacle;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::unistd::geteuid;
 
 use super::Context;
-use crate::apply::{Outcome, StepResult};
+use crate::apply::{Outcome, StepResult, Turn, lock_file};
 use crate::arch::{ARCHES, Arch};
 use crate::cli::{Install, Persist};
 use crate::emulator::{Emulator, Emulators, digest};
@@ -59,7 +62,7 @@ type Wanted = (PathBuf, u32, String);
 
 impl Boot {
     fn of(tree: &Tree) -> Self {
-        let any = |paths: &[&str]| paths.iter().any(|path| tree.exists(Path::new(path)));
+        let any = |paths: &[&str]| paths.iter().any(|path| tree.has(Path::new(path)));
         // Some mask it, as it drops the entries of others: WSL's, for one.
         let masked =
             tree.link_text(Path::new(BINFMT_UNIT)).is_some_and(|to| to == Path::new("/dev/null"));
@@ -169,7 +172,6 @@ pub(crate) fn persist(context: &mut Context<'_>, request: &Persist) -> Result<()
     let lib_dir = request.lib_dir.as_path();
     obstacle::lib_dir(lib_dir)?;
     let tree = Tree::open(&request.root)?;
-    let _alone = if request.dry_run { None } else { tree.lock() };
     obstacle::elsewhere(&tree, lib_dir)?;
     let Some(install) = &request.install else {
         return remove(context, &tree, &lib_dir.join(MANIFEST), request.dry_run);
@@ -190,9 +192,9 @@ pub(crate) fn persist(context: &mut Context<'_>, request: &Persist) -> Result<()
 
     let (plan, registrations) =
         plan_emulators(&requested, install, context.emulators, &state, lib_dir);
-    let rules = parse_conf(&tree.read(Path::new(CONF))?);
     plan::notes(&install.list).iter().for_each(|note| context.log.line(&format!("note: {note}")));
     if request.dry_run {
+        let rules = parse_conf(&tree.read(Path::new(CONF))?);
         let all: Vec<_> = registrations.values().collect();
         let files = plan_files(&all, rules, boot, lib_dir);
         crate::report::written(write!(context.out, "{plan}{files}"))?;
@@ -201,6 +203,11 @@ pub(crate) fn persist(context: &mut Context<'_>, request: &Persist) -> Result<()
         return context.last_word("persist", refused);
     }
 
+    let _alone = Alone::take(&tree, context)?;
+    // Another run may have been at work until now.
+    obstacle::elsewhere(&tree, lib_dir)?;
+    let rules = parse_conf(&tree.read(Path::new(CONF))?);
+    let there = lib_dir.ancestors().find(|dir| tree.has(dir)).unwrap_or(lib_dir);
     let mut writing = Writing::new(&tree, lib_dir)?;
     let mut results = Vec::new();
     let mut made = Vec::new();
@@ -222,11 +229,55 @@ pub(crate) fn persist(context: &mut Context<'_>, request: &Persist) -> Result<()
     }
     writing.finish()?;
     writing.tell(context);
+    // Where nothing could be written, no empty directories stay.
+    for dir in lib_dir.ancestors().take_while(|dir| *dir != there) {
+        let _ = tree.remove_dir(dir);
+    }
     if !made.is_empty() {
         let active = are_active(context, &state, &made);
         tell_when(context, boot, &made, &writing, active);
     }
     context.verdict("persist", results)
+}
+
+/// Keeps other runs from writing to the same system while it lives.
+///
+/// It is a lock on a file that only root can open, in the directory that all runs write to: a container
+/// and its host share that, and nobody else can hold them up.
+struct Alone<'a> {
+    tree: &'a Tree,
+    _file: File,
+}
+
+/// Its name ends as none that systemd-binfmt reads.
+const LOCK: &str = "/etc/binfmt.d/.zz-binfmtctl.lock";
+
+impl<'a> Alone<'a> {
+    /// `None` where the file system has no locks, as NFS may; one goes on without.
+    fn take(tree: &'a Tree, context: &mut Context<'_>) -> Result<Option<Self>, Error> {
+        let path = Path::new(LOCK);
+        loop {
+            let file = tree.private_file(path)?;
+            match lock_file(&file, || context.log.line("waiting for another binfmtctl persist")) {
+                Turn::NoLocks => return Ok(None),
+                Turn::Never => {
+                    return Err(Error::Host {
+                        what: "another binfmtctl persist does not come to its end".to_owned(),
+                        hint: format!("find it: fuser {}", tree.outside(path)),
+                    });
+                }
+                // The other one removed the file at its end.
+                _ if !tree.is_at(path, &file) => {}
+                _ => return Ok(Some(Self { tree, _file: file })),
+            }
+        }
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        let _ = self.tree.remove(Path::new(LOCK));
+    }
 }
 
 /// Registrations by what their items are called.
@@ -363,15 +414,19 @@ fn remove(
     manifest: &Path,
     dry_run: bool,
 ) -> Result<(), Error> {
+    if !tree.has(manifest) {
+        if !dry_run {
+            tree.sweep(manifest);
+        }
+        context.log.line("nothing was persisted there");
+        return Ok(());
+    }
+    let _alone = if dry_run { None } else { Alone::take(tree, context)? };
     let written = Manifest::parse(&tree.read(manifest)?);
     if !dry_run {
         tree.sweep(manifest);
     }
-    if written.0.is_empty() {
-        context.log.line("nothing was persisted there");
-        return Ok(());
-    }
-    let (mine, left) = whose(tree, &written)?;
+    let (mine, left) = whose(tree, manifest, &written)?;
     if dry_run {
         let text: String = mine.iter().map(|path| format!("remove {}\n", path.display())).collect();
         return crate::report::written(context.out.write_all(text.as_bytes()));
@@ -418,16 +473,16 @@ fn remove(
 /// Of what was written: what is as it was written, and what is not or is still needed, with the reason.
 type Whose<'a> = (Vec<&'a Path>, Vec<(&'a Path, &'static str)>);
 
-fn whose<'a>(tree: &Tree, written: &'a Manifest) -> Result<Whose<'a>, Error> {
+fn whose<'a>(tree: &Tree, manifest: &Path, written: &'a Manifest) -> Result<Whose<'a>, Error> {
     let (mut mine, mut left) = (Vec::new(), Vec::new());
     for (path, known) in &written.0 {
-        let Some(file) = tree.open_file(path)? else { continue };
-        let sha256 =
-            digest(file).map_err(|error| Error::system(Op::Read, tree.shown(path), error))?;
-        if known.contains(&sha256) {
-            mine.push(path.as_path());
-        } else {
-            left.push((path.as_path(), "was changed since"));
+        match There::look(tree, path, MOST)? {
+            There::Nothing => {}
+            _ if !is_written(path, manifest) => {
+                left.push((path.as_path(), "is no file of persist's"))
+            }
+            There::File(sha256) if known.contains(&sha256) => mine.push(path.as_path()),
+            _ => left.push((path.as_path(), "was changed since")),
         }
     }
     // A file of registrations that stays goes on naming emulators.
@@ -439,6 +494,38 @@ fn whose<'a>(tree: &Tree, written: &'a Manifest) -> Result<Whose<'a>, Error> {
         left.extend(needed.into_iter().map(|path| (path, "is named in it")));
     }
     Ok((mine, left))
+}
+
+/// Whether a run that has its manifest there can have written this file: who can write the manifest is
+/// not to name others.
+fn is_written(path: &Path, manifest: &Path) -> bool {
+    path.parent() == manifest.parent() || [CONF, UNIT, INIT].map(Path::new).contains(&path)
+}
+
+/// What lies where a file of ours is to be.
+#[derive(PartialEq, Eq)]
+enum There {
+    Nothing,
+    /// A file with this SHA-256.
+    File(String),
+    /// Something that is none of ours: no file, or a longer one.
+    Other,
+}
+
+/// No file of ours is longer, in bytes.
+const MOST: u64 = 1 << 28;
+
+impl There {
+    fn look(tree: &Tree, path: &Path, most: u64) -> Result<Self, Error> {
+        match tree.open_file(path, most) {
+            Ok(None) => Ok(Self::Nothing),
+            Ok(Some(file)) => digest(file.take(most))
+                .map(Self::File)
+                .map_err(|error| Error::system(Op::Read, tree.shown(path), error)),
+            Err(Error::Host { .. }) => Ok(Self::Other),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// The file that names all that was written, in the directory of emulators.
@@ -492,14 +579,17 @@ impl<'a> Writing<'a> {
     ///
     /// A file that others made or changed gets another name before it loses this one.
     fn note(&mut self, path: &Path, sha256: &str) -> Result<(), Error> {
-        if let Some(file) = self.tree.open_file(path)? {
-            let there = digest(file)
-                .map_err(|error| Error::system(Op::Read, self.tree.shown(path), error))?;
-            let known = self.written.0.get(path).is_some_and(|known| known.contains(&there));
-            if !known && there != sha256 {
-                let kept = self.tree.keep(path).map_err(|error| self.explain(path, error))?;
-                self.kept.push((path.into(), kept));
+        let ours = match There::look(self.tree, path, MOST)? {
+            There::Nothing => true,
+            There::File(there) => {
+                there == sha256
+                    || self.written.0.get(path).is_some_and(|known| known.contains(&there))
             }
+            There::Other => false,
+        };
+        if !ours {
+            let kept = self.tree.keep(path).map_err(|error| self.explain(path, error))?;
+            self.kept.push((path.into(), kept));
         }
         self.written.add(path, sha256);
         self.changed = true;
@@ -508,12 +598,15 @@ impl<'a> Writing<'a> {
             .map_err(|error| self.explain(&self.manifest, error))
     }
 
-    fn has(&self, path: &Path, sha256: &str) -> Result<bool, Error> {
-        let file = self.tree.open_file(path)?;
-        let same = file.and_then(|file| digest(file).ok()).is_some_and(|other| other == sha256);
-        // Something that is as we want it, but not of our making, stays somebody else's.
+    fn has(&self, path: &Path, sha256: &str, size: u64) -> Result<bool, Error> {
+        let same = There::look(self.tree, path, size)? == There::File(sha256.to_owned());
+        // Something that is as we want it, but not of our making, stays somebody else's. And what
+        // others may write to will not stay as it is.
         Ok(same
-            && self.written.0.get(path).is_some_and(|known| known.iter().any(|one| one == sha256)))
+            && self.written.0.get(path).is_some_and(|known| known.iter().any(|one| one == sha256))
+            && self.tree.look(path).is_ok_and(|seen| {
+                [0, geteuid().as_raw()].contains(&seen.owner) && seen.mode & 0o022 == 0
+            }))
     }
 
     /// Writes an emulator; returns whether it was not there already.
@@ -525,7 +618,7 @@ impl<'a> Writing<'a> {
         all: &Emulators,
     ) -> Result<bool, Error> {
         let sha256 = emulator.sha256().map_err(|error| Error::system(Op::Read, path, error))?;
-        if self.has(path, &sha256)? {
+        if self.has(path, &sha256, emulator.size)? {
             return Ok(false);
         }
         self.note(path, &sha256)?;
@@ -539,7 +632,7 @@ impl<'a> Writing<'a> {
     fn text(&mut self, path: &Path, mode: u32, text: &str) -> Result<bool, Error> {
         let sha256 =
             digest(text.as_bytes()).map_err(|error| Error::system(Op::Read, path, error))?;
-        if self.has(path, &sha256)? {
+        if self.has(path, &sha256, text.len() as u64)? {
             return Ok(false);
         }
         self.note(path, &sha256)?;
@@ -553,9 +646,13 @@ impl<'a> Writing<'a> {
         for (path, known) in &self.written.0 {
             let there = match known.len() {
                 0 | 1 => None,
-                _ => self.tree.open_file(path)?.and_then(|file| digest(file).ok()),
+                _ => Some(There::look(self.tree, path, MOST)?),
             };
-            match there.filter(|there| known.contains(there)) {
+            let there = there.and_then(|there| match there {
+                There::File(sha256) if known.contains(&sha256) => Some(sha256),
+                _ => None,
+            });
+            match there {
                 Some(there) => now.add(path, &there),
                 None => known.iter().for_each(|sha256| now.add(path, sha256)),
             }

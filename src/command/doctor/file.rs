@@ -6,11 +6,11 @@ use nix::errno::Errno;
 
 use super::kind;
 use super::libraries::Family;
-use super::place::{Seen, Unseen};
 use super::script::{BUFFER, Env, Hidden, Script, Wrong, env};
 use super::subject::{Content, MAX_DEPTH, Next, Program, Subject};
 use crate::arch::{Class, Data};
 use crate::check::{Result, Way, advice, failure, ok, repair, unknown, warning};
+use crate::tree::{Seen, Unseen};
 
 const FETCH: &str = "fetch it again: a copy, a download or an image layer was cut short";
 /// `e_type` of a file that a linker makes programs from.
@@ -99,7 +99,7 @@ fn unseen(subject: &Subject<'_>, why: &Unseen) -> Vec<Result> {
 fn not_there(path: &Path) -> String {
     let name = path.display().to_string();
     if path.is_relative() && name.contains(':') {
-        let name = super::place::quoted(&name);
+        let name = crate::tree::quoted(&name);
         return format!(
             "if it is the name of an image: docker save -o FILE {name} and binfmtctl doctor --image FILE look into it"
         );
@@ -123,7 +123,7 @@ fn dangling(subject: &Subject<'_>, to: &Path) -> Way {
                 "it is there in the root {}: binfmtctl doctor --root {} {}",
                 root.display(),
                 place.outside(root),
-                super::place::quoted(&path.display().to_string()),
+                crate::tree::quoted(&path.display().to_string()),
             ))
         }
         None => advice(format!(

@@ -275,7 +275,7 @@ fn missed(
         );
     }
     if program.elf.is_appimage() {
-        let copy = super::place::quoted(&format!("{}.elf", subject.path.display()));
+        let copy = crate::tree::quoted(&format!("{}.elf", subject.path.display()));
         let copy = if subject.place.is_own() { copy } else { format!("{}.elf", subject.here()) };
         return failure(
             format!("{name} misses it, as it is an AppImage: {near}"),

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::file::{foreign_system, is_program};
 use super::libraries::{Family, Missing};
-use super::place::Unseen;
 use super::subject::{Home, LoaderFile, Program, Runner, Subject};
 use crate::arch::HOST;
 use crate::check::{Result, Way, advice, failure, ok, repair, unknown};
+use crate::tree::Unseen;
 
 /// Names of the levels of x86-64, by their bits in a program's note.
 const LEVELS: [&str; 4] = ["x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4"];

@@ -10,7 +10,7 @@ use object::endian::Endianness;
 use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionTable};
 use object::read::{ReadCache, ReadCacheOps, ReadRef};
 
-use super::place::Piece;
+use crate::tree::Piece;
 
 /// How much of a file is read: what the largest libraries have to be read of is ten times less.
 const MOST: u64 = 64 << 20;

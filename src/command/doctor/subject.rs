@@ -13,13 +13,13 @@ use super::environment::{Environment, Trial};
 use super::kind::{self, Kind};
 use super::libraries::{Family, Identity, Libraries, Search};
 use super::linking::{self, Linking};
-use super::place::{Place, Seen, Unseen};
 use super::script::{self, Env, Hidden, Script};
 use crate::arch::{Arch, HOST};
 use crate::elf::{self, Elf, Loader};
 use crate::entry::{Entry, Rule};
 use crate::root::Root;
 use crate::state::{Outcome, RunBy, State};
+use crate::tree::{Seen, Tree, Unseen};
 
 /// How often the kernel goes from a file to the one that is to run it, before it gives up (`fs/exec.c`).
 pub(super) const MAX_DEPTH: usize = 5;
@@ -30,7 +30,7 @@ const MAX_PATH: u64 = 4096;
 
 /// A file that takes part.
 pub(super) struct Subject<'a> {
-    pub(super) place: &'a Place,
+    pub(super) place: &'a Tree,
     pub(super) state: &'a State,
     pub(super) environment: &'a Environment,
     pub(super) path: PathBuf,
@@ -125,7 +125,7 @@ pub(super) struct Home {
 /// What is given to all that is looked at.
 pub(super) struct Looker<'a> {
     pub(super) root: &'a Root,
-    pub(super) place: &'a Place,
+    pub(super) place: &'a Tree,
     pub(super) state: &'a State,
     pub(super) environment: &'a Environment,
 }
@@ -409,7 +409,7 @@ impl Subject<'_> {
         let root = self.environment.user == 0;
         match other && !root {
             true if command.contains(['>', '&']) => {
-                format!("sudo sh -c {}", super::place::quoted(command))
+                format!("sudo sh -c {}", crate::tree::quoted(command))
             }
             true => format!("sudo {command}"),
             false => command.to_owned(),
@@ -422,7 +422,7 @@ impl Subject<'_> {
     }
 
     pub(super) fn root(&self) -> std::path::Display<'_> {
-        self.place.root().display()
+        self.place.path().display()
     }
 
     pub(super) fn program(&self) -> Option<&Program<'_>> {

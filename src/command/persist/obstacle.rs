@@ -1,7 +1,9 @@
 //! What speaks against persisting in a tree: found before anything is written, changes nothing.
 
-use std::io::Read;
 use std::path::{Component, Path};
+
+use nix::errno::Errno;
+use nix::unistd::geteuid;
 
 use super::{Boot, CONF, explain, interpreter, parse_conf};
 use crate::arch::{Arch, HOST};
@@ -9,7 +11,7 @@ use crate::elf;
 use crate::error::{Error, Op};
 use crate::root::Root;
 use crate::state::{RunBy, State, UserNamespace};
-use crate::tree::Tree;
+use crate::tree::{Seen, Tree, Unseen};
 
 /// Programs that tell what a system is built for, the surest first.
 const PROGRAMS: [&str; 6] = [
@@ -39,7 +41,7 @@ pub(super) fn lib_dir(dir: &Path) -> Result<(), Error> {
 pub(super) fn elsewhere(tree: &Tree, lib_dir: &Path) -> Result<(), Error> {
     let rules = parse_conf(&tree.read(Path::new(CONF))?);
     let mut dirs = rules.values().filter_map(|rule| interpreter(rule)?.parent());
-    match dirs.find(|dir| *dir != lib_dir && tree.exists(&dir.join("manifest"))) {
+    match dirs.find(|dir| *dir != lib_dir && tree.has(&dir.join("manifest"))) {
         None => Ok(()),
         Some(dir) => Err(Error::Host {
             what: format!("emulators were persisted in {} before", dir.display()),
@@ -57,11 +59,15 @@ pub(super) fn elsewhere(tree: &Tree, lib_dir: &Path) -> Result<(), Error> {
 /// Where it is one that nobody here knows, and so not this machine's; or its files cannot be read.
 pub(super) fn system(tree: &Tree) -> Result<Option<&'static Arch>, Error> {
     for path in PROGRAMS.map(Path::new) {
-        let Some(file) = tree.open_file(path)? else { continue };
-        let mut start = Vec::new();
-        file.take(elf::ENOUGH as u64)
-            .read_to_end(&mut start)
-            .map_err(|error| Error::system(Op::Read, tree.shown(path), error))?;
+        let start = match tree.look(path) {
+            Ok(Seen { start, .. }) => {
+                start.map_err(|errno| Error::system(Op::Read, tree.shown(path), errno))?
+            }
+            Err(Unseen::System(errno)) if errno != Errno::ENOENT && errno != Errno::ENOTDIR => {
+                return Err(Error::system(Op::Read, tree.shown(path), errno));
+            }
+            Err(_) => continue,
+        };
         if let elf::File::Elf(elf) = elf::File::parse(&start) {
             let unknown = || foreign(tree, "an architecture that is not known here");
             return elf.arch().map(Some).ok_or_else(unknown);
@@ -87,7 +93,7 @@ pub(super) fn check(
     {
         return Err(foreign(tree, arch.oci));
     }
-    if tree.exists(Path::new("/etc/NIXOS")) {
+    if tree.has(Path::new("/etc/NIXOS")) {
         return Err(Error::Host {
             what: "NixOS makes such files from its configuration".to_owned(),
             hint: "set boot.binfmt.emulatedSystems = [ \"aarch64-linux\" ]; or use `hold`, which needs no files"
@@ -96,7 +102,7 @@ pub(super) fn check(
     }
     // An image of one file has none of these; what is written to it is gone with its container.
     let init = ["/sbin/init", "/init", "/etc/inittab"];
-    if Boot::of(tree) == Boot::Unknown && !init.iter().any(|path| tree.exists(Path::new(path))) {
+    if Boot::of(tree) == Boot::Unknown && !init.iter().any(|path| tree.has(Path::new(path))) {
         return Err(Error::Host {
             what: format!("no system boots from {}", tree.shown(Path::new("/")).display()),
             hint: "in a container, give it the host's root: -v /:/host, with --root /host"
@@ -109,6 +115,7 @@ pub(super) fn check(
             hint: "run `persist` on the machine itself, as root".to_owned(),
         });
     }
+    others_may_write(tree, lib_dir)?;
     let etc = Path::new(CONF).parent().unwrap_or(Path::new("/"));
     for dir in [lib_dir, etc] {
         tree.writable(dir).map_err(|error| explain(tree, lib_dir, dir, error))?;
@@ -118,6 +125,32 @@ pub(super) fn check(
             what: format!("{} is mounted noexec", tree.shown(lib_dir).display()),
             hint: "choose another place with --lib-dir".to_owned(),
         });
+    }
+    Ok(())
+}
+
+/// Debian's group `staff`, which may change /usr/local (its policy, section 9.1.2).
+const STAFF: u32 = 50;
+
+/// Refuses a place where somebody else could put another emulator: each boot registers it, and then it runs
+/// as whoever starts a foreign program, root too.
+fn others_may_write(tree: &Tree, lib_dir: &Path) -> Result<(), Error> {
+    for dir in lib_dir.ancestors() {
+        let Some((owner, group, mode)) = tree.rights(dir) else { continue };
+        let ours = [0, geteuid().as_raw()].contains(&owner);
+        let by_group = mode & 0o020 != 0 && ![0, STAFF].contains(&group);
+        if !ours || by_group || mode & 0o002 != 0 {
+            return Err(Error::Host {
+                what: format!(
+                    "{} belongs to somebody else, or others may write to it",
+                    tree.shown(dir).display()
+                ),
+                hint: format!(
+                    "give it to root alone: chown root:root {0} && chmod go-w {0}; or choose another place with --lib-dir",
+                    tree.outside(dir)
+                ),
+            });
+        }
     }
     Ok(())
 }
