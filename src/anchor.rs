@@ -288,8 +288,25 @@ pub fn in_memory<'a>(
     emulators: &Emulators,
     jobs: Vec<Job<'a>>,
 ) -> Result<Vec<Unpacked<'a>>, Error> {
+    let wanted: Vec<_> = jobs.iter().map(|job| job.emulator).collect();
+    let files = memory_files(emulators, &wanted)?;
+    Ok(files
+        .into_iter()
+        .zip(jobs)
+        .map(|(file, job)| Unpacked { job, file: file.map(Held::Memory) })
+        .collect())
+}
+
+/// Unpacks emulators into memory files, which can be registered by their links in /proc.
+///
+/// # Errors
+/// Where the kernel gives none.
+pub fn memory_files(
+    emulators: &Emulators,
+    wanted: &[&Emulator],
+) -> Result<Vec<Result<File, Error>>, Error> {
     let (mut files, mut writers) = (Vec::new(), Vec::new());
-    for Job { emulator, .. } in &jobs {
+    for emulator in wanted {
         let failed = |error: std::io::Error| Error::system(Op::Memory, &emulator.shown_as, error);
         let writer = memory_file(emulator).map_err(|errno| failed(errno.into()))?;
         writer.set_permissions(Permissions::from_mode(0o755)).map_err(failed)?;
@@ -297,10 +314,8 @@ pub fn in_memory<'a>(
         files.push(File::open(Root::fd_path(writer.as_raw_fd())).map_err(failed)?);
         writers.push((*emulator, writer));
     }
-    let unpacked = emulators.unpack(writers).into_iter().zip(files).zip(jobs);
-    Ok(unpacked
-        .map(|((result, file), job)| Unpacked { job, file: result.map(|()| Held::Memory(file)) })
-        .collect())
+    let unpacked = emulators.unpack(writers).into_iter().zip(files);
+    Ok(unpacked.map(|(result, file)| result.map(|()| file)).collect())
 }
 
 /// A memory file that may be executed: Linux 6.3 wants that said, where vm.memfd_noexec is 1.

@@ -8,8 +8,12 @@
 
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
 
 use crate::emulator::{Emulator, Emulators};
 use crate::error::{Error, Op};
@@ -21,21 +25,17 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Opens the cache, and makes it if need be.
+    /// Opens the cache, and makes it if need be; `None` where neither `XDG_CACHE_HOME` nor `HOME` is set.
     ///
     /// # Errors
-    /// Neither `XDG_CACHE_HOME` nor `HOME` set; a directory that others own or may write to.
-    pub fn open() -> Result<Self, Error> {
+    /// The kernel's answer; a directory that others own or may write to.
+    pub fn open() -> Result<Option<Self>, Error> {
         let absolute =
             |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let base =
             absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-        let dir = base.map(|base| base.join("binfmtctl")).ok_or_else(|| Error::Host {
-            what: "no place to keep unpacked emulators: neither XDG_CACHE_HOME nor HOME is set"
-                .to_owned(),
-            hint: "set HOME, or XDG_CACHE_HOME to a directory of your own".to_owned(),
-        })?;
-        let failed = |error| Error::system(Op::Write, &dir, error);
+        let Some(dir) = base.map(|base| base.join("binfmtctl")) else { return Ok(None) };
+        let failed = |error| Error::system(Op::WriteFile, &dir, error);
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
         let metadata = fs::symlink_metadata(&dir).map_err(failed)?;
         if !metadata.is_dir() || !is_private(&metadata) {
@@ -47,7 +47,7 @@ impl Cache {
                 hint: "remove it, or set XDG_CACHE_HOME to a directory of your own".to_owned(),
             });
         }
-        Ok(Self { dir })
+        Ok(Some(Self { dir }))
     }
 
     /// Paths of these emulators' files; unpacks those that are not there, or not as they were.
@@ -73,50 +73,121 @@ impl Cache {
     }
 
     fn unpack(&self, all: &Emulators, missing: &[(&Emulator, PathBuf)]) -> Result<(), Error> {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.tidy(all);
         let mut writers = Vec::new();
         for (emulator, path) in missing {
-            let failed = |error| Error::system(Op::Write, path, error);
-            let dir = path.parent().unwrap_or(&self.dir);
-            DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
-            // Two runs at once each write a file of their own; the last rename wins, both are right.
-            let beside = beside(path);
-            let _ = fs::remove_file(&beside);
-            let file = File::options()
-                .write(true)
-                .create_new(true)
-                .mode(0o500)
-                .open(&beside)
-                .map_err(failed)?;
-            writers.push((*emulator, file));
+            writers.push((*emulator, Writing::new(path)?));
         }
-        let results = all.unpack(writers);
-        for ((_, path), result) in missing.iter().zip(results) {
-            let failed = |error| Error::system(Op::Write, path, error);
-            if let Err(error) = result {
-                let _ = fs::remove_file(beside(path));
-                return Err(error);
+        // Each takes its place as soon as it is complete: a run that is ended early keeps what it did.
+        let results = all.unpack_each(writers, &|_, writing| writing.complete());
+        results.into_iter().collect()
+    }
+
+    /// Removes what runs left that were killed, and emulators that this program no longer brings and that
+    /// nobody has used for a month: another version of it may be in use beside this one.
+    fn tidy(&self, all: &Emulators) {
+        let ours: Vec<_> = all.iter().filter_map(|emulator| emulator.sha256().ok()).collect();
+        let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten();
+        for dir in entries(&self.dir).filter(|dir| dir.file_type().is_ok_and(|it| it.is_dir())) {
+            let known =
+                dir.file_name().to_str().is_some_and(|name| ours.iter().any(|it| it == name));
+            for file in entries(&dir.path()) {
+                let path = file.path();
+                let left =
+                    path.extension().is_some_and(|it| it.as_bytes().starts_with(NEW.as_bytes()));
+                // Who writes a file has it locked.
+                let given_up = || {
+                    let lock = FlockOperation::NonBlockingLockExclusive;
+                    File::open(&path).is_ok_and(|file| flock(&file, lock).is_ok())
+                };
+                let unused = || {
+                    let used = file.metadata().and_then(|it| it.accessed().or(it.modified()));
+                    used.is_ok_and(|used| used.elapsed().is_ok_and(|it| it > UNUSED))
+                };
+                if (left && given_up()) || (!left && !known && unused()) {
+                    let _ = fs::remove_file(&path);
+                }
             }
-            fs::rename(beside(path), path).map_err(failed)?;
-            let record = record(&fs::symlink_metadata(path).map_err(failed)?);
-            let record_path = path.with_extension("verified");
-            let beside = beside(&record_path);
-            let _ = fs::remove_file(&beside);
-            let mut file = File::options()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&beside)
-                .map_err(failed)?;
-            file.write_all(record.as_bytes())
-                .and_then(|()| fs::rename(&beside, &record_path))
-                .map_err(failed)?;
+            // Not empty where anything is in use.
+            let _ = fs::remove_dir(dir.path());
         }
-        Ok(())
+    }
+}
+
+/// Ends of the names of files that are being written.
+const NEW: &str = "new-";
+/// Emulators of another version are kept for so long after their last use.
+const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// An emulator's file on its way into the cache.
+struct Writing<'a> {
+    path: &'a Path,
+    beside: PathBuf,
+    file: File,
+}
+
+impl<'a> Writing<'a> {
+    fn new(path: &'a Path) -> Result<Self, Error> {
+        let failed = |error| Error::system(Op::WriteFile, path, error);
+        if let Some(dir) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+        }
+        // Two runs at once each write a file of their own; the last rename wins, both are right.
+        let beside = beside(path);
+        loop {
+            let _ = fs::remove_file(&beside);
+            let mut new = File::options();
+            let file =
+                new.write(true).create_new(true).mode(0o500).open(&beside).map_err(failed)?;
+            // Another run may have taken it for one that was left, until it was locked.
+            let _ = flock(&file, FlockOperation::LockExclusive);
+            if beside.exists() {
+                return Ok(Self { path, beside, file });
+            }
+        }
+    }
+
+    /// Puts the file in its place, with the record of it.
+    fn complete(self) -> Result<(), Error> {
+        let failed = |error| Error::system(Op::WriteFile, self.path, error);
+        fs::rename(&self.beside, self.path).map_err(failed)?;
+        let record = record(&fs::symlink_metadata(self.path).map_err(failed)?);
+        let record_path = self.path.with_extension("verified");
+        let beside = beside(&record_path);
+        let _ = fs::remove_file(&beside);
+        let mut new = File::options();
+        let file = new.write(true).create_new(true).mode(0o600).open(&beside);
+        file.and_then(|mut file| {
+            let _ = flock(&file, FlockOperation::LockExclusive);
+            file.write_all(record.as_bytes())
+        })
+        .and_then(|()| fs::rename(&beside, &record_path))
+        .inspect_err(|_| drop(fs::remove_file(&beside)))
+        .map_err(failed)
+    }
+}
+
+impl Write for Writing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Writing<'_> {
+    /// Where it is complete its name is another one.
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.beside);
     }
 }
 
 fn beside(path: &Path) -> PathBuf {
-    path.with_extension(format!("new-{}", std::process::id()))
+    path.with_extension(format!("{NEW}{}", std::process::id()))
 }
 
 /// Ours, and nobody else may write.

@@ -186,14 +186,23 @@ impl Emulators {
     /// A pack is read only as far as the last emulator wanted of it. Results are in the order of
     /// `wanted`; the writers are dropped, so that the files can be executed.
     pub fn unpack<W: Write + Send>(&self, wanted: Vec<(&Emulator, W)>) -> Vec<Result<(), Error>> {
+        self.unpack_each(wanted, &|_, _| Ok(()))
+    }
+
+    /// The same; `complete` gets each writer as soon as its emulator is.
+    pub fn unpack_each<W: Write + Send>(
+        &self,
+        wanted: Vec<(&Emulator, W)>,
+        complete: &(dyn Fn(&Emulator, W) -> Result<(), Error> + Sync),
+    ) -> Vec<Result<(), Error>> {
         self.progress.show("unpacking emulators");
         let all = wanted.len();
         let count = AtomicUsize::new(0);
-        let done = |emulator: &Emulator| {
+        let done = &|emulator: &Emulator, to| {
             let count = count.fetch_add(1, Ordering::Relaxed) + 1;
             self.progress.show(&format!("unpacked {} ({count} of {all})", emulator.name));
+            complete(emulator, to)
         };
-        let done = &done;
         let mut results: Vec<_> = wanted.iter().map(|_| Ok(())).collect();
         let mut jobs: Vec<(Option<&str>, Vec<_>)> = Vec::new();
         for ((emulator, to), result) in wanted.into_iter().zip(&mut results) {
@@ -225,7 +234,7 @@ impl Emulators {
 /// Reads one pack, or one file, and feeds its members' writers.
 fn unpack_one_by_one<W: Write>(
     mut members: Vec<(&Emulator, W, &mut Result<(), Error>)>,
-    done: impl Fn(&Emulator),
+    done: &dyn Fn(&Emulator, W) -> Result<(), Error>,
 ) {
     members.sort_by_key(|(emulator, ..)| match emulator.source {
         Source::Pack { skip, .. } => skip,
@@ -233,11 +242,11 @@ fn unpack_one_by_one<W: Write>(
     });
     let mut pack: Option<XzDecoder<&[u8]>> = None;
     let mut at = 0;
-    for (emulator, to, result) in members {
+    for (emulator, mut to, result) in members {
         let copied = match &emulator.source {
             Source::File(path) => File::open(path)
                 .map_err(|error| Error::system(Op::Read, path, error))
-                .and_then(|file| copy_verified(emulator, file, to)),
+                .and_then(|file| copy_verified(emulator, file, &mut to)),
             Source::Pack { file, skip } => {
                 let bytes =
                     QEMU_BINS.get_file(file).map(include_dir::File::contents).unwrap_or_default();
@@ -246,13 +255,12 @@ fn unpack_one_by_one<W: Write>(
                     Err(error) => Err(damaged(emulator, &error)),
                     Ok(skipped) => {
                         at += skipped + emulator.size;
-                        copy_verified(emulator, pack.by_ref(), to)
+                        copy_verified(emulator, pack.by_ref(), &mut to)
                     }
                 }
             }
         };
-        *result = copied;
-        done(emulator);
+        *result = copied.and_then(|()| done(emulator, to));
     }
 }
 

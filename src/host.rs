@@ -2,19 +2,23 @@
 //!
 //! Observation records, it does not fail: each fact is known, or unknown with the reason.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use flate2::read::GzDecoder;
 use nix::errno::Errno;
 use procfs::process::Status;
 use procfs::{ConfigSetting, FromRead, KernelConfig, KernelVersion};
+use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags, fstatfs, openat, openat2};
 
 use crate::entry::Entry;
 use crate::error::{Error, Op};
 use crate::mountinfo::Mounts;
-use crate::root::Root;
+use crate::root::{MOUNT_POINT, Root};
 use crate::state::{Config, Fact, Instance, Mount, State, UserNamespace};
 
 /// Number of the initial user namespace's inode (`PROC_USER_INIT_INO`).
@@ -22,26 +26,24 @@ const INITIAL_USER_NS: u64 = 0xEFFF_FFFD;
 /// Bit of CAP_SYS_ADMIN in a capability set.
 const CAP_SYS_ADMIN: u32 = 21;
 
+/// No entry's text is longer: the kernel takes registrations of 1920 bytes.
+const MOST_ENTRY: u64 = 1 << 16;
+
 impl Instance {
     /// Reads the instance mounted at `dir`.
     ///
     /// # Errors
     /// Where it is none, or cannot be read.
     pub fn read(dir: &Path) -> Result<Self, Error> {
-        let status = dir.join("status");
-        let text =
-            fs::read_to_string(&status).map_err(|error| Error::system(Op::Read, &status, error))?;
-        let mut this = Self { enabled: text.trim() == "enabled", ..Self::default() };
-        for file in fs::read_dir(dir).map_err(|error| Error::system(Op::Read, dir, error))? {
-            let file = file.map_err(|error| Error::system(Op::Read, dir, error))?;
-            let name = file.file_name();
-            if name == "register" || name == "status" {
-                continue;
-            }
-            // Bytes, as a path or a name need not be UTF-8.
-            let parsed = fs::read(file.path())
-                .map_err(|error| Error::system(Op::Read, file.path(), error))
-                .and_then(|bytes| Entry::parse(&name, &bytes));
+        let failed = |error: rustix::io::Errno| Error::system(Op::Read, dir, error);
+        let opened = open_dir(CWD, dir).map_err(failed)?;
+        let status = read_plain(&opened, "status".as_ref())
+            .map_err(|error| Error::system(Op::Read, dir.join("status"), error))?;
+        let mut this = Self { enabled: status.trim_ascii() == b"enabled", ..Self::default() };
+        for name in entry_names(&opened).map_err(failed)? {
+            let parsed = read_plain(&opened, &name)
+                .map_err(|error| Error::system(Op::Read, dir.join(&name), error))
+                .and_then(|text| Entry::parse(&name, &text));
             match parsed {
                 Ok(entry) => this.entries.push(entry),
                 // Gone between listing and reading: somebody else is at work.
@@ -52,6 +54,57 @@ impl Instance {
         Ok(this)
     }
 }
+
+fn open_dir(at: impl AsFd, dir: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(at, dir, flags, Mode::empty())
+}
+
+/// The files of an instance that are entries, in its own order.
+fn entry_names(dir: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for file in Dir::read_from(dir)? {
+        let name = OsStr::from_bytes(file?.file_name().to_bytes()).to_owned();
+        if ![".", "..", "register", "status"].iter().any(|other| name == *other) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Reads a file of an instance: a regular one, and no link to another.
+fn read_plain(dir: &OwnedFd, name: &OsStr) -> std::io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = fs::File::from(openat(dir, name, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut text = Vec::new();
+    file.take(MOST_ENTRY).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Whether the binfmt_misc that a process of another user namespace sees has no entries; `None` where it
+/// sees none, or does not let us look.
+///
+/// That process's user may change all of its mounts at any moment. So no link of his is followed, no
+/// file is opened, and what the directory is on is asked of the directory itself.
+pub(crate) fn is_empty_for(process: &Path) -> Option<bool> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, process.join("root"), flags, Mode::empty()).ok()?;
+    let inside = MOUNT_POINT.trim_start_matches('/');
+    let scoped = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    // Not told that it is a directory, the kernel triggers no automount.
+    let at = openat2(root, inside, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), scoped).ok()?;
+    if fstatfs(&at).ok()?.f_type != BINFMTFS_MAGIC {
+        return None;
+    }
+    let dir = open_dir(at, Path::new(".")).ok()?;
+    entry_names(&dir).ok().map(|names| names.is_empty())
+}
+
+/// Of `linux/magic.h`.
+const BINFMTFS_MAGIC: rustix::fs::FsWord = 0x4249_4e4d;
 
 /// Looks at everything but test programs.
 pub fn observe(root: &Root) -> State {
@@ -93,7 +146,10 @@ pub fn observe_entries(root: &Root) -> (Fact<Mount>, Fact<Instance>) {
         Ok(Mount::Autofs) => Err("its automount has not been triggered".to_owned()),
         Ok(Mount::None) => Err("binfmt_misc is not mounted".to_owned()),
         Err(why) => Err(why.clone()),
-        Ok(_) => Instance::read(&root.path(root.mount_point())).map_err(|error| error.to_string()),
+        Ok(Mount::Other(kind)) => Err(format!("{kind} is mounted there, not binfmt_misc")),
+        Ok(Mount::Binfmt { .. }) => {
+            Instance::read(&root.path(root.mount_point())).map_err(|error| error.to_string())
+        }
     };
     (mount, instance)
 }

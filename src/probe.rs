@@ -112,6 +112,8 @@ pub fn main(job: Option<&str>, root: &Root, out: &mut dyn Write) -> Result<(), E
         Some(Identify { path, prefix }) => Emulators::new(path.as_deref(), prefix)?,
         None => Emulators::default(),
     };
+    // Test programs are to be executable, whatever the caller's umask is.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     let targets = job.targets;
     let arches: Vec<_> = targets.iter().filter_map(|target| Arch::by_target(target)).collect();
     let stage = Stage::enter(root)?;

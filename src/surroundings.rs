@@ -14,9 +14,9 @@ use procfs::{ConfigSetting, FromRead};
 use crate::arch::HOST;
 use crate::elf::{self, Elf, Loader};
 use crate::entry::Entry;
-use crate::host::kernel_config;
+use crate::host::{is_empty_for, kernel_config};
 use crate::mountinfo::Mounts;
-use crate::root::{MOUNT_POINT, Root};
+use crate::root::Root;
 use crate::state::{Fact, Instance, Interpreter, Surroundings};
 
 impl Surroundings {
@@ -209,13 +209,7 @@ fn cut_off(root: &Root) -> Fact<Vec<(String, u32)>> {
         if user == own || !looked_at.insert((user.clone(), mounts)) {
             continue;
         }
-        let Ok(mountinfo) = fs::read(process.path().join("mountinfo")) else { continue };
-        let mounts = Mounts::on_the_way_to(Path::new(MOUNT_POINT), &mountinfo);
-        if mounts.visible().is_none_or(|mounted| mounted.kind != "binfmt_misc") {
-            continue;
-        }
-        let instance = process.path().join("root").join(MOUNT_POINT.trim_start_matches('/'));
-        if Instance::read(&instance).is_ok_and(|instance| instance.entries.is_empty()) {
+        if is_empty_for(&process.path()) == Some(true) {
             let name = text(&process.path().join("comm")).unwrap_or_default();
             cut_off.entry(user).or_insert((name, id));
         }

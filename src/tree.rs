@@ -361,7 +361,10 @@ impl Tree {
     }
 
     /// A path's place in the file system: what is there is not opened.
-    fn place(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn place(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         self.resolve(path, flags | OFlags::PATH)
     }
 
@@ -509,7 +512,7 @@ mod tests {
         }
         let dir = Tree::open(root.path()).unwrap().dir.unwrap();
         let id = |fd: rustix::io::Result<OwnedFd>| {
-            fd.and_then(|fd| fstat(fd)).map(|stat| (stat.st_dev, stat.st_ino))
+            fd.and_then(fstat).map(|stat| (stat.st_dev, stat.st_ino))
         };
         for path in [
             "/",

@@ -134,7 +134,7 @@ fn script() -> String {
 /// What was written, by path: each content the file may have, as SHA-256.
 ///
 /// Two during an upgrade: a run that is killed leaves either.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Manifest(BTreeMap<PathBuf, Vec<String>>);
 
 impl Manifest {
@@ -203,12 +203,23 @@ pub(crate) fn persist(context: &mut Context<'_>, request: &Persist) -> Result<()
         return context.last_word("persist", refused);
     }
 
-    let _alone = Alone::take(&tree, context)?;
+    let _alone = Alone::take(&tree, lib_dir, context)?;
     // Another run may have been at work until now.
     obstacle::elsewhere(&tree, lib_dir)?;
+    write(context, &tree, lib_dir, (plan, registrations), (boot, &state))
+}
+
+/// Carries the plan out.
+fn write(
+    context: &mut Context<'_>,
+    tree: &Tree,
+    lib_dir: &Path,
+    (plan, registrations): (Plan<'_>, Registrations),
+    (boot, state): (Boot, &State),
+) -> Result<(), Error> {
     let rules = parse_conf(&tree.read(Path::new(CONF))?);
     let there = lib_dir.ancestors().find(|dir| tree.has(dir)).unwrap_or(lib_dir);
-    let mut writing = Writing::new(&tree, lib_dir)?;
+    let mut writing = Writing::new(tree, lib_dir)?;
     let mut results = Vec::new();
     let mut made = Vec::new();
     for step in plan.steps {
@@ -234,7 +245,7 @@ pub(crate) fn persist(context: &mut Context<'_>, request: &Persist) -> Result<()
         let _ = tree.remove_dir(dir);
     }
     if !made.is_empty() {
-        let active = are_active(context, &state, &made);
+        let active = are_active(context, state, &made);
         tell_when(context, boot, &made, &writing, active);
     }
     context.verdict("persist", results)
@@ -254,10 +265,15 @@ const LOCK: &str = "/etc/binfmt.d/.zz-binfmtctl.lock";
 
 impl<'a> Alone<'a> {
     /// `None` where the file system has no locks, as NFS may; one goes on without.
-    fn take(tree: &'a Tree, context: &mut Context<'_>) -> Result<Option<Self>, Error> {
+    fn take(
+        tree: &'a Tree,
+        lib_dir: &Path,
+        context: &mut Context<'_>,
+    ) -> Result<Option<Self>, Error> {
         let path = Path::new(LOCK);
         loop {
-            let file = tree.private_file(path)?;
+            let file =
+                tree.private_file(path).map_err(|error| explain(tree, lib_dir, path, error))?;
             match lock_file(&file, || context.log.line("waiting for another binfmtctl persist")) {
                 Turn::NoLocks => return Ok(None),
                 Turn::Never => {
@@ -421,7 +437,8 @@ fn remove(
         context.log.line("nothing was persisted there");
         return Ok(());
     }
-    let _alone = if dry_run { None } else { Alone::take(tree, context)? };
+    let lib_dir = manifest.parent().unwrap_or(Path::new("/"));
+    let _alone = if dry_run { None } else { Alone::take(tree, lib_dir, context)? };
     let written = Manifest::parse(&tree.read(manifest)?);
     if !dry_run {
         tree.sweep(manifest);
@@ -591,11 +608,14 @@ impl<'a> Writing<'a> {
             let kept = self.tree.keep(path).map_err(|error| self.explain(path, error))?;
             self.kept.push((path.into(), kept));
         }
-        self.written.add(path, sha256);
-        self.changed = true;
+        let mut written = self.written.clone();
+        written.add(path, sha256);
         self.tree
-            .write_text(&self.manifest, 0o644, &self.written.text())
-            .map_err(|error| self.explain(&self.manifest, error))
+            .write_text(&self.manifest, 0o644, &written.text())
+            .map_err(|error| self.explain(&self.manifest, error))?;
+        self.written = written;
+        self.changed = true;
+        Ok(())
     }
 
     fn has(&self, path: &Path, sha256: &str, size: u64) -> Result<bool, Error> {

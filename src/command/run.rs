@@ -9,7 +9,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -20,9 +20,11 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid, chdir, chroot, getegid, geteuid, pivot_root};
+use rustix::fs::{FileType, Mode, OFlags, fstat};
+use rustix::process::umask;
 
 use super::Context;
-use crate::anchor::write_registration;
+use crate::anchor::{self, write_registration};
 use crate::arch::{ARCHES, Arch, HOST};
 use crate::cache::Cache;
 use crate::cli::{Options, Run};
@@ -35,6 +37,7 @@ use crate::kernel;
 use crate::namespace;
 use crate::plan;
 use crate::root::Root;
+use crate::tree::Tree;
 
 /// First argument of the process that maps ids from outside; a pid follows.
 pub const SUBCOMMAND: &str = "__map-ids";
@@ -45,6 +48,8 @@ pub const SUBCOMMAND: &str = "__map-ids";
 /// What prevents it: the kernel's or the host's settings, an emulator that is not at hand, the
 /// program's own start.
 pub(crate) fn run(context: &mut Context<'_>, request: &Run) -> Result<(), Error> {
+    // What is made on the way has the modes it is to have; the program has its caller's umask.
+    let umask = umask(Mode::from_raw_mode(0o022));
     let root = context.root;
     let state = observe(root);
     if let Some(v) = state.version().filter(|v| !kernel::OWN_INSTANCE.is_in(v)) {
@@ -58,10 +63,7 @@ pub(crate) fn run(context: &mut Context<'_>, request: &Run) -> Result<(), Error>
         });
     }
     let emulators = wanted(context, request)?;
-    let paths = match emulators.is_empty() {
-        true => Vec::new(),
-        false => Cache::open()?.paths(context.emulators, &emulators)?,
-    };
+    let (paths, held) = unpack(context, &emulators)?;
     let flags = plan::flags(&Options::default(), &state);
     let registrations = emulators.iter().zip(&paths).map(|(emulator, path)| {
         Registration::new(EntryName::new(&emulator.name)?, emulator.arch, path, flags.clone())
@@ -78,10 +80,12 @@ pub(crate) fn run(context: &mut Context<'_>, request: &Run) -> Result<(), Error>
             .iter()
             .try_for_each(|registration| write_registration(instance, registration))?;
     }
+    drop(held);
     if let Some(dir) = &request.root {
         enter_root(root, dir, instance.as_deref(), &request.bind)?;
     } else {
-        request.bind.iter().try_for_each(|bind| bind_to(bind, Path::new("/")))?;
+        let tree = Tree::open(Path::new("/"))?;
+        request.bind.iter().try_for_each(|bind| bind_to(bind, &tree))?;
     }
     let workdir = request.workdir.as_deref().or(request.root.is_some().then_some(Path::new("/")));
     if let Some(dir) = workdir {
@@ -90,8 +94,35 @@ pub(crate) fn run(context: &mut Context<'_>, request: &Run) -> Result<(), Error>
     if !request.map_root && !uid.is_root() {
         become_user(&processes, uid, gid)?;
     }
+    rustix::process::umask(umask);
     let error = Command::new(&request.program).args(&request.arguments).exec();
     Err(Error::system(Op::Start, &request.program, error))
+}
+
+/// Paths of these emulators, and the files that must stay open for them: in the user's cache, or where that
+/// cannot be written in memory.
+fn unpack(
+    context: &mut Context<'_>,
+    wanted: &[&Emulator],
+) -> Result<(Vec<PathBuf>, Vec<File>), Error> {
+    use Errno::{EACCES, EDQUOT, ENOENT, ENOSPC, EPERM, EROFS};
+    if wanted.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let cached = Cache::open()
+        .and_then(|cache| cache.map(|cache| cache.paths(context.emulators, wanted)).transpose());
+    let why = match cached {
+        Ok(Some(paths)) => return Ok((paths, Vec::new())),
+        Ok(None) => "neither XDG_CACHE_HOME nor HOME is set".to_owned(),
+        Err(error) => match error.errno() {
+            Some(ENOSPC | EDQUOT | EROFS | EACCES | EPERM | ENOENT) => error.to_string(),
+            _ => return Err(error),
+        },
+    };
+    context.log.line(&format!("note: emulators are unpacked to memory, at each run: {why}"));
+    let files = anchor::memory_files(context.emulators, wanted)?;
+    let files = files.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok((files.iter().map(|file| Root::fd_path(file.as_raw_fd())).collect(), files))
 }
 
 /// The emulators to register: those named; else the program's own if it is foreign; else all.
@@ -108,7 +139,7 @@ fn wanted<'a>(context: &Context<'a>, request: &Run) -> Result<Vec<&'a Emulator>,
         let foreign = named.into_iter().filter(|arch| *arch != HOST);
         return foreign.map(|arch| emulators.find(arch)).collect();
     }
-    let of_program = request.root.is_none().then(|| arch_of(&request.program)).flatten();
+    let of_program = arch_of(request);
     Ok(match of_program.filter(|arch| *arch != HOST).and_then(|arch| emulators.get(arch)) {
         Some(emulator) => vec![emulator],
         None => ARCHES
@@ -139,18 +170,25 @@ fn mount_instance(root: &Root) -> Result<PathBuf, Error> {
     }
 }
 
-/// The architecture of a program as the shell would find it, where it can be read.
-fn arch_of(program: &OsStr) -> Option<&'static Arch> {
-    let path = if program.as_bytes().contains(&b'/') {
-        PathBuf::from(program)
-    } else {
-        let dirs = std::env::var_os("PATH")?;
-        std::env::split_paths(&dirs).map(|dir| dir.join(program)).find(|path| path.is_file())?
-    };
-    let mut start = Vec::new();
-    File::open(path).ok()?.take(elf::ENOUGH as u64).read_to_end(&mut start).ok()?;
-    Arch::of_header(&start)
+/// The architecture of the program, or of the interpreter of its script, where it can be read.
+fn arch_of(request: &Run) -> Option<&'static Arch> {
+    let tree = Tree::open(request.root.as_deref().unwrap_or(Path::new("/"))).ok()?;
+    let mut path = tree.find(Path::new(&request.program));
+    if let Some(workdir) = request.workdir.as_deref().filter(|_| path.is_relative()) {
+        path = workdir.join(path);
+    }
+    for _ in 0..MAX_SCRIPTS {
+        match elf::File::parse(&tree.look(&path).ok()?.start.ok()?) {
+            elf::File::Elf(elf) => return elf.arch(),
+            elf::File::Script(line) => path = line.split([' ', '\t']).next()?.into(),
+            _ => return None,
+        }
+    }
+    None
 }
+
+/// How many scripts the kernel starts for one another.
+const MAX_SCRIPTS: usize = 5;
 
 /// Opens the outer namespaces: root over itself, mounts of its own.
 fn open_namespace(root: &Root, whole_range: bool) -> Result<(), Error> {
@@ -301,28 +339,34 @@ fn enter_root(
             .map_err(failed(to))
     };
     bind(dir, dir)?;
-    let pairs = ["/proc", "/dev", "/sys", "/etc/resolv.conf"]
-        .map(|path| (root.path(path), dir.join(path.trim_start_matches('/'))));
-    // A root need not have all of them, a dangling link is none, and `/` has them already.
-    let apart = |(from, to): &&(PathBuf, PathBuf)| match (from.metadata(), to.metadata()) {
-        (Ok(here), Ok(there)) => {
-            here.is_dir() == there.is_dir()
-                && (here.dev(), here.ino()) != (there.dev(), there.ino())
-        }
-        _ => false,
+    let tree = Tree::open(dir)?;
+    let top = tree.place(Path::new("."), OFlags::empty()).map_err(errno).map_err(failed(dir))?;
+    let id = |fd: &OwnedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).ok();
+    // A root need not have all of them, a dangling link is none, and `/` has them already. Nor is the root
+    // itself one of them, should a link lead there.
+    let pair = |path: &str| {
+        let from = root.path(path);
+        let (here, to) =
+            (from.metadata().ok()?, tree.place(Path::new(path), OFlags::empty()).ok()?);
+        let is_dir = FileType::from_raw_mode(fstat(&to).ok()?.st_mode) == FileType::Directory;
+        let apart = id(&to) != Some((here.dev(), here.ino())) && id(&to) != id(&top);
+        (here.is_dir() == is_dir && apart).then_some((from, to, is_dir))
     };
-    let pairs: Vec<_> = pairs.iter().filter(apart).collect();
+    let pairs = ["/proc", "/dev", "/sys", "/etc/resolv.conf"].into_iter().filter_map(pair);
+    let pairs: Vec<_> = pairs.collect();
+    let at = |to: &OwnedFd| Root::fd_path(to.as_raw_fd());
     // The old root goes with all mounts on it, and entries with their last mount: so one stays, hidden
     // below the first of these.
     if let Some(instance) = instance {
-        let (_, below) = pairs.iter().find(|(_, to)| to.is_dir()).ok_or_else(|| Error::Host {
-            what: format!("{} has none of /proc, /dev and /sys", dir.display()),
-            hint: "it is no system's root; make one of these directories in it".to_owned(),
-        })?;
-        bind(instance, below)?;
+        let (_, below, _) =
+            pairs.iter().find(|(.., is_dir)| *is_dir).ok_or_else(|| Error::Host {
+                what: format!("{} has none of /proc, /dev and /sys", dir.display()),
+                hint: "it is no system's root; make one of these directories in it".to_owned(),
+            })?;
+        bind(instance, &at(below))?;
     }
-    pairs.iter().try_for_each(|(from, to)| bind(from, to))?;
-    binds.iter().try_for_each(|one| bind_to(one, dir))?;
+    pairs.iter().try_for_each(|(from, to, _)| bind(from, &at(to)))?;
+    binds.iter().try_for_each(|one| bind_to(one, &tree))?;
     // Not chroot alone: the kernel allows no further user namespaces from inside one.
     chdir(dir)
         .and_then(|()| match pivot_root(".", ".") {
@@ -337,18 +381,26 @@ fn enter_root(
         .map_err(failed(dir))
 }
 
-/// `SRC[:DST]`, with DST below `root`.
-fn bind_to(bind: &OsStr, root: &Path) -> Result<(), Error> {
+/// `SRC[:DST]`, with DST as the root's own links lead.
+fn bind_to(bind: &OsStr, root: &Tree) -> Result<(), Error> {
     let bytes = bind.as_bytes();
     let (from, to) = match bytes.iter().position(|byte| *byte == b':') {
         Some(at) => (&bytes[..at], &bytes[at + 1..]),
         None => (bytes, bytes),
     };
     let to = Path::new(OsStr::from_bytes(to));
-    let to = root.join(to.strip_prefix("/").unwrap_or(to));
     let from = OsStr::from_bytes(from);
-    mount(Some(from), &to, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
-        .map_err(|errno| Error::system(Op::Enter, to, errno))
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+    root.place(to, OFlags::empty())
+        .map_err(errno)
+        .and_then(|to| {
+            mount(Some(from), &Root::fd_path(to.as_raw_fd()), None::<&str>, flags, None::<&str>)
+        })
+        .map_err(|errno| Error::system(Op::Enter, root.shown(to), errno))
+}
+
+fn errno(errno: rustix::io::Errno) -> Errno {
+    Errno::from_raw(errno.raw_os_error())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod diagnosis;
 mod faults;
 mod guests;
 mod hold;
+mod hostile;
 mod kernel;
 mod lasting;
 mod persist;

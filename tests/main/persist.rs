@@ -89,10 +89,14 @@ fn links_do_not_lead_out_of_the_root() {
     let ran = in_namespace(&format!(
         r#"{ROOT}
            mkdir $T/outside $R/inside; ln -s $T/outside $R/etc/binfmt.d; ln -s /inside $R/usr/local
-           p --install arm64 2>/dev/null || echo refused; ls $T/outside; ls $R/inside/lib/binfmtctl"#
+           p --install arm64 2>/dev/null || echo refused; ls $T/outside $R/inside
+           rm $R/etc/binfmt.d; p --install arm64 2>/dev/null; ls $R/inside/lib/binfmtctl"#
     ))
     .ok();
-    assert_eq!(ran.stdout, "refused\nmanifest\nqemu-aarch64\nregister\n");
+    assert_eq!(
+        ran.stdout,
+        "refused\n/mnt/outside:\n\n/mnt/root/inside:\nmanifest\nqemu-aarch64\nregister\n"
+    );
 }
 
 #[test]
@@ -162,7 +166,7 @@ fn what_cannot_work_is_refused_and_leaves_nothing() {
 fn a_full_disk_is_named_and_keeps_what_was_there() {
     let ran = in_namespace(&format!(
         r#"{ROOT}
-           mkdir $R/usr/local; mount -t tmpfs -o size=1m none $R/usr/local
+           mkdir $R/usr/local; mount -t tmpfs -o size=1m,mode=755 none $R/usr/local
            p --install arm64 || echo $?; grep -s -c ^: $R/etc/binfmt.d/* || true; p --remove 2>/dev/null; files"#
     ))
     .ok();
@@ -253,7 +257,7 @@ fn systemd_binfmt_registers_what_was_persisted_and_drops_what_was_not() {
     let guests = guests(&["arm64"]);
     let ran = in_namespace(&format!(
         r#"root={root}; busybox={busybox}
-           mkdir -p $root/usr/local $root/etc/binfmt.d; mount -t tmpfs none $root/usr/local; mount -t tmpfs none $root/etc/binfmt.d
+           mkdir -p $root/usr/local $root/etc/binfmt.d; mount -t tmpfs -o mode=755 none $root/usr/local; mount -t tmpfs none $root/etc/binfmt.d
            mount -t binfmt_misc none $M; mount --rbind /proc $root/proc
            restart() {{ chroot $root /usr/lib/systemd/systemd-binfmt; }}
            arm64() {{ chroot $busybox /bin/busybox uname -m; }}
@@ -376,4 +380,95 @@ fn a_root_that_is_none_is_refused() {
     let ran = in_namespace("$B persist --root /nonesuch || echo $?").ok();
     assert_eq!(ran.stdout, "1\n");
     assert_eq!(ran.last_line(), "error: cannot read /nonesuch: No such file or directory");
+}
+
+/// Whoever may read the directory can lock it; that is not what runs wait for.
+#[test]
+fn nobody_else_holds_it_up_and_runs_wait_for_each_other() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           mkdir -p $R/etc/binfmt.d; (flock -s 9; sleep 60) 9<$R & (flock -s 8; sleep 60) 8<$R/etc/binfmt.d & sleep 0.3
+           timeout 30 $B persist --root $R --install arm64 2>/dev/null; echo $?
+           lock=$R/etc/binfmt.d/.zz-binfmtctl.lock; : >$lock; (flock 7; sleep 2; rm $lock) 7<$lock & sleep 0.3
+           timeout 30 $B persist --root $R --install riscv64 2>&1 | grep waiting; ls -A $R/etc/binfmt.d
+           for i in 1 2 3 4 5; do p --install arm64,arm,riscv64 2>/dev/null || echo failed; done & other=$!
+           for i in 1 2 3 4 5; do p --install s390x 2>/dev/null || echo failed; done; wait $other
+           grep -c ^: $R/etc/binfmt.d/zz-binfmtctl.conf; p --remove 2>/dev/null; files; ls -A $R/etc/binfmt.d
+           kill %1 %2"#
+    ))
+    .ok();
+    assert_eq!(
+        ran.stdout, "0\nwaiting for another binfmtctl persist\nzz-binfmtctl.conf\n4\n",
+        "{}",
+        ran.stderr
+    );
+}
+
+/// Devices, pipes and files without an end, as an unpacked image may have them, are never opened.
+#[test]
+fn what_is_no_file_is_not_opened_and_is_kept() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           lib=$R/usr/local/lib/binfmtctl; mkdir -p $lib $R/etc/binfmt.d $R/sbin; mkfifo $lib/qemu-aarch64 $R/sbin/init
+           truncate -s 10T $lib/qemu-riscv64; touch $R/busybox; mkdir $R/bin; ln -s /busybox $R/bin/sh; mount --bind /dev/zero $R/busybox
+           timeout 60 $B persist --root $R --install arm64,riscv64 2>&1 | sed "s,$R,,g"; ls $lib; timeout 60 $B persist --root $R --remove 2>/dev/null; ls $lib
+           touch $R/etc/binfmt.d/zz-binfmtctl.conf; mount --bind /dev/zero $R/etc/binfmt.d/zz-binfmtctl.conf
+           timeout 20 $B persist --root $R --install arm64 2>&1 | sed "s,$R,,""#
+    ))
+    .ok();
+    assert_eq!(
+        ran.stdout,
+        "persisting: arm64 OK (/usr/local/lib/binfmtctl/qemu-aarch64)\n\
+         persisting: riscv64 OK (/usr/local/lib/binfmtctl/qemu-riscv64)\n\
+         warning: /usr/local/lib/binfmtctl/qemu-aarch64 was not as persist had left it: kept as /usr/local/lib/binfmtctl/qemu-aarch64.orig\n\
+         warning: /usr/local/lib/binfmtctl/qemu-riscv64 was not as persist had left it: kept as /usr/local/lib/binfmtctl/qemu-riscv64.orig\n\
+         systemd-binfmt registers qemu-aarch64, qemu-riscv64 at the next boot, and at each of its restarts\n\
+         to use them now, run on that machine: sh /usr/local/lib/binfmtctl/register\n\
+         manifest\nqemu-aarch64\nqemu-aarch64.orig\nqemu-riscv64\nqemu-riscv64.orig\nregister\n\
+         qemu-aarch64.orig\nqemu-riscv64.orig\n\
+         hint: it is none that binfmtctl writes: move it away\nerror: /etc/binfmt.d/zz-binfmtctl.conf is a device\n"
+    );
+}
+
+#[test]
+fn a_place_that_others_may_write_to_is_refused_and_only_own_files_are_removed() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           mkdir -p $R/opt/open/qemu; for mode in 777 1777 770; do chmod $mode $R/opt/open; chgrp 1 $R/opt/open 2>/dev/null || true
+               p --install arm64 --lib-dir /opt/open/qemu 2>&1 | tail -1 | sed "s,$R,,"; done; ls $R/opt/open/qemu
+           chmod 755 $R/opt/open; p --install arm64 --lib-dir /opt/open/qemu 2>/dev/null
+           mkdir $R/sbin; echo init >$R/sbin/init; echo "$(sha256sum <$R/sbin/init | cut -c1-64)  /sbin/init" >>$R/opt/open/qemu/manifest
+           p --remove --lib-dir /opt/open/qemu 2>&1 | grep init | sed "s,$R,,"; files"#
+    ))
+    .ok();
+    let refused = "error: /opt/open belongs to somebody else, or others may write to it\n";
+    // 770 is refused too where the group is another one: a namespace of one id has none.
+    assert_eq!(
+        ran.stdout,
+        format!(
+            "{refused}{refused}{}warning: /sbin/init is no file of persist's and is left\n./sbin/init\n",
+            "to use them now, run on that machine: sh /opt/open/qemu/register\nmanifest\nqemu-aarch64\nregister\n"
+        )
+    );
+}
+
+#[test]
+fn a_disk_without_room_is_left_as_it_was() {
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           mkdir $R/usr/local; mount -t tmpfs -o size=8k,nr_inodes=3,mode=755 none $R/usr/local
+           p --install arm64 2>&1 | grep -c 'next boot' || true; find $R/usr/local"#
+    ))
+    .ok();
+    assert_eq!(ran.stdout, "0\n/mnt/root/usr/local\n", "{}", ran.stderr);
+    let ran = in_namespace(&format!(
+        r#"{ROOT}
+           p --install arm64 2>/dev/null; conf=$R/etc/binfmt.d/zz-binfmtctl.conf
+           for i in 1 2 3; do echo \#$i >>$conf; p --install riscv64 2>/dev/null; done; ls $R/etc/binfmt.d"#
+    ))
+    .ok();
+    assert_eq!(
+        ran.stdout,
+        "zz-binfmtctl.conf\nzz-binfmtctl.conf.orig\nzz-binfmtctl.conf.orig.1\nzz-binfmtctl.conf.orig.2\n"
+    );
 }

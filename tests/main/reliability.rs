@@ -33,7 +33,7 @@ others() { grep -H '' $M/vendor-* $M/WSLInterop $M/python3.12; }
 before=$(others)
 
 # A host's root that is too small for an emulator.
-mkdir $T/small; mount -t tmpfs -o size=2m none $T/small
+mkdir $T/small; mount -t tmpfs -o size=2m,mode=755 none $T/small
 mkdir -p $T/small/usr/lib/systemd $T/small/etc; touch $T/small/usr/lib/systemd/systemd-binfmt
 
 declare -A debian=([arm64]=arm64 [arm]=armhf [riscv64]=riscv64 [s390x]=s390x)

@@ -253,3 +253,71 @@ fn what_cannot_be_run_is_said() {
     assert!(ran.stderr.contains("error: unsupported architecture: bogus\n"), "{}", ran.stderr);
     assert_eq!(ran.last_line(), "error: cannot enter /nonesuch: No such file or directory");
 }
+
+/// What a killed run leaves is gone after the next; what it had unpacked is kept.
+#[test]
+fn killed_runs_leave_nothing_in_the_cache() {
+    if !may_change_user() {
+        return;
+    }
+    let ran = Home::new().run(
+        r#"for i in 1 2 3 4; do $B run true & sleep 0.$((i * 2)); kill -KILL $!; wait; done 2>/dev/null
+           mkdir ~/.cache/binfmtctl/old; touch -d '2 months ago' ~/.cache/binfmtctl/old/qemu-arm
+           mkdir ~/.cache/binfmtctl/other; touch ~/.cache/binfmtctl/other/qemu-arm
+           $B run --platform all true; echo $?; cd ~/.cache/binfmtctl
+           find . -name '*new-*'; ls -d old other 2>/dev/null; [ $(ls */*.verified | wc -l) -gt 1 ]; echo $?; ls other"#,
+    );
+    assert_eq!(ran.stdout, "0\nother\n0\nqemu-arm\n", "{}", ran.stderr);
+}
+
+#[test]
+fn without_a_cache_emulators_run_from_memory() {
+    if !may_change_user() {
+        return;
+    }
+    let home = Home::new();
+    let busybox = home.guest(guests(&["arm64"]).join("arm64")).join("bin/busybox");
+    let ran = home.run(&format!(
+        r#"env -u HOME $B run {0} uname -m; HOME=/proc $B run {0} uname -m; mkdir full
+           unshare -Urm sh -c 'mount -t tmpfs -o size=1m none full; HOME=$PWD/full $B run {0} uname -m; find full -type f'"#,
+        busybox.display()
+    ));
+    assert_eq!(ran.stdout, "aarch64\n".repeat(3), "{}", ran.stderr);
+    let notes = ran
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with("note: emulators are unpacked to memory"));
+    assert_eq!(notes.count(), 3, "{}", ran.stderr);
+}
+
+/// Links of an image lead where they would lead inside of it.
+#[test]
+fn binds_follow_links_inside_the_root_and_only_what_is_needed_is_unpacked() {
+    if !may_change_user() {
+        return;
+    }
+    let home = Home::new();
+    let root = home.guest(guests(&["arm64"]).join("arm64"));
+    let ran = home.run(&format!(
+        r#"mkdir shared; echo shared >shared/file; mkdir -p {root}/home/u {root}/dev; ln -s /home/u {root}/link; ln -s ../../../../home/u {root}/up
+           rm -rf {root}/proc; ln -s / {root}/proc
+           $B run --root {root} --bind $PWD/shared:/link --bind $PWD/shared/file:/up/none -- /bin/busybox cat /home/u/file
+           touch {root}/home/u/file
+           for to in /link /up; do $B run --root {root} --bind $PWD/shared:$to -- /bin/busybox cat /home/u/file; done
+           ls ~/.cache/binfmtctl/*/ | grep -c verified"#,
+        root = root.display()
+    ));
+    assert_eq!(ran.stdout, "shared\nshared\n1\n", "{}", ran.stderr);
+}
+
+#[test]
+fn arguments_and_umask_reach_the_program_as_they_are() {
+    if !may_change_user() {
+        return;
+    }
+    let home = Home::new();
+    let ran = home.run(
+        r#"$B run --platform arm64 sh -c 'printf "%s|" "$@"; umask' x -mount -version --help -- $'\xe9' '' | od -An -c | tr -d ' \n'; umask 0127; $B run --platform arm64 sh -c umask"#,
+    );
+    assert_eq!(ran.stdout, "-mount|-version|--help|--|351||0022\\n0127\n", "{}", ran.stderr);
+}

@@ -115,7 +115,6 @@ pub(super) fn check(
             hint: "run `persist` on the machine itself, as root".to_owned(),
         });
     }
-    others_may_write(tree, lib_dir)?;
     let etc = Path::new(CONF).parent().unwrap_or(Path::new("/"));
     for dir in [lib_dir, etc] {
         tree.writable(dir).map_err(|error| explain(tree, lib_dir, dir, error))?;
@@ -126,7 +125,7 @@ pub(super) fn check(
             hint: "choose another place with --lib-dir".to_owned(),
         });
     }
-    Ok(())
+    others_may_write(tree, lib_dir)
 }
 
 /// Debian's group `staff`, which may change /usr/local (its policy, section 9.1.2).
