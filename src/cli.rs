@@ -154,6 +154,11 @@ enum Command {
         /// The shell that is to complete
         shell: clap_complete::Shell,
     },
+    /// Print a man page: `binfmtctl man run | man -l -`
+    Man {
+        /// The command that it is about; without it, the whole program
+        command: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -357,6 +362,8 @@ pub enum Request {
     Licenses,
     /// Print a completion script.
     Completion(clap_complete::Shell),
+    /// Print a man page: of this command, or of the whole program.
+    Man(Option<String>),
 }
 
 /// Of `--status`.
@@ -714,6 +721,7 @@ impl Command {
             Self::Run(args) => Request::Run(args.into_request()?),
             Self::Version => Request::Version,
             Self::Completion { shell } => Request::Completion(shell),
+            Self::Man { command } => Request::Man(command),
         })
     }
 }

@@ -61,6 +61,7 @@ pub fn run_request(
 ) -> Result<(), Error> {
     match request {
         Request::Licenses => return command::version::licenses(out),
+        Request::Man(page) => return command::version::man(page.as_deref(), out),
         Request::Completion(shell) => return command::version::completion(*shell, out),
         _ => {}
     }
@@ -82,6 +83,6 @@ pub fn run_request(
         Request::Persist(request) => command::persist::persist(context, request),
         Request::Run(request) => command::run::run(context, request),
         Request::Version => command::version::version(emulators, context.out),
-        Request::Licenses | Request::Completion(_) => Ok(()),
+        Request::Licenses | Request::Completion(_) | Request::Man(_) => Ok(()),
     }
 }

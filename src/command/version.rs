@@ -1,4 +1,4 @@
-//! `--version`, `--licenses`, `completion`: what this program is. Looks at no host.
+//! `--version`, `--licenses`, `completion`, `man`: what this program is. Looks at no host.
 
 use std::io::Write;
 
@@ -40,4 +40,31 @@ pub(crate) fn completion(shell: clap_complete::Shell, out: &mut dyn Write) -> Re
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut cli::definition(), "binfmtctl", &mut script);
     written(out.write_all(&script))
+}
+
+/// Prints a man page, as man(7) has it.
+///
+/// # Errors
+/// A command that there is not.
+pub(crate) fn man(page: Option<&str>, out: &mut dyn Write) -> Result<(), Error> {
+    let mut whole = cli::definition();
+    whole.build();
+    let command = match page {
+        None | Some("binfmtctl") => &whole,
+        Some(name) => {
+            let name = name.strip_prefix("binfmtctl-").unwrap_or(name);
+            whole.find_subcommand(name).ok_or_else(|| {
+                let names: Vec<_> = whole.get_subcommands().map(clap::Command::get_name).collect();
+                let name = Error::shorten(name);
+                Error::Usage(format!(
+                    "no command is called '{name}': there are {}",
+                    names.join(", ")
+                ))
+            })?
+        }
+    };
+    let source = concat!("binfmtctl ", env!("CARGO_PKG_VERSION"));
+    let mut text = Vec::new();
+    written(clap_mangen::Man::new(command.clone()).source(source).render(&mut text))?;
+    written(out.write_all(&text))
 }
