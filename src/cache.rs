@@ -50,6 +50,16 @@ impl Cache {
         Ok(Some(Self { dir }))
     }
 
+    /// Removes all that is in it, and itself; returns where it was.
+    ///
+    /// # Errors
+    /// What cannot be removed.
+    pub fn clear(self) -> Result<PathBuf, Error> {
+        fs::remove_dir_all(&self.dir)
+            .map_err(|error| Error::system(Op::WriteFile, &self.dir, error))?;
+        Ok(self.dir)
+    }
+
     /// Paths of these emulators' files; unpacks those that are not there, or not as they were.
     ///
     /// # Errors

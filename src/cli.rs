@@ -311,11 +311,15 @@ struct RunArgs {
     #[arg(long)]
     map_root: bool,
 
+    /// Remove the unpacked emulators that earlier runs kept, and do nothing else
+    #[arg(long, exclusive = true)]
+    clean_cache: bool,
+
     /// The program and its arguments
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
-        required = true,
+        required_unless_present = "clean_cache",
         value_name = "COMMAND"
     )]
     command: Vec<OsString>,
@@ -356,6 +360,8 @@ pub enum Request {
     Persist(Persist),
     /// Become another program.
     Run(Run),
+    /// Remove what runs have unpacked.
+    CleanCache,
     /// Print versions.
     Version,
     /// Print licences.
@@ -718,6 +724,7 @@ impl Command {
                 let PersistArgs { root, lib_dir, dry_run, .. } = args;
                 Request::Persist(Persist { install, root, lib_dir, dry_run })
             }
+            Self::Run(args) if args.clean_cache => Request::CleanCache,
             Self::Run(args) => Request::Run(args.into_request()?),
             Self::Version => Request::Version,
             Self::Completion { shell } => Request::Completion(shell),

@@ -82,6 +82,7 @@ pub fn run_request(
         Request::Hold(request) => command::hold::hold(context, request),
         Request::Persist(request) => command::persist::persist(context, request),
         Request::Run(request) => command::run::run(context, request),
+        Request::CleanCache => command::run::clean_cache(context),
         Request::Version => command::version::version(emulators, context.out),
         Request::Licenses | Request::Completion(_) | Request::Man(_) => Ok(()),
     }

@@ -192,7 +192,7 @@ pub(crate) fn persist(context: &mut Context<'_>, request: &Persist) -> Result<()
 
     let (plan, registrations) =
         plan_emulators(&requested, install, context.emulators, &state, lib_dir);
-    plan::notes(&install.list).iter().for_each(|note| context.log.line(&format!("note: {note}")));
+    plan::notes(&install.list).iter().for_each(|note| context.log.news(&format!("note: {note}")));
     if request.dry_run {
         let rules = parse_conf(&tree.read(Path::new(CONF))?);
         let all: Vec<_> = registrations.values().collect();
@@ -401,7 +401,7 @@ fn tell_when(
     let (changed, script) = (writing.changed, writing.lib_dir.join("register"));
     let names: Vec<_> = made.iter().map(|registration| registration.name().as_str()).collect();
     let these = names.join(", ");
-    context.log.line(&match boot {
+    context.log.news(&match boot {
         _ if !changed && active => "unchanged, and active now".to_owned(),
         _ if !changed => "unchanged".to_owned(),
         Boot::Present => {
@@ -419,7 +419,7 @@ fn tell_when(
     });
     // New emulators are not what an entry of before has open.
     if changed || !active {
-        context.log.line(&format!("to use them now, run on that machine: sh {}", script.display()));
+        context.log.news(&format!("to use them now, run on that machine: sh {}", script.display()));
     }
 }
 
@@ -465,7 +465,7 @@ fn remove(
     for path in &mine {
         tree.sweep(path);
         match tree.remove(path) {
-            Ok(()) => context.log.line(&format!("removed {}", tree.shown(path).display())),
+            Ok(()) => context.log.news(&format!("removed {}", tree.shown(path).display())),
             Err(error) => result(path, Outcome::Failed(error)),
         }
     }

@@ -125,6 +125,15 @@ fn unpack(
     Ok((files.iter().map(|file| Root::fd_path(file.as_raw_fd())).collect(), files))
 }
 
+/// Removes the emulators that runs have unpacked.
+pub(crate) fn clean_cache(context: &mut Context<'_>) -> Result<(), Error> {
+    if let Some(cache) = Cache::open()? {
+        let dir = cache.clear()?;
+        context.log.news(&format!("removed {}", dir.display()));
+    }
+    Ok(())
+}
+
 /// The emulators to register: those named; else the program's own if it is foreign; else all.
 fn wanted<'a>(context: &Context<'a>, request: &Run) -> Result<Vec<&'a Emulator>, Error> {
     let emulators = context.emulators;

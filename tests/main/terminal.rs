@@ -84,3 +84,14 @@ fn a_status_fits_eighty_columns() {
     }
     assert!(table.contains("checks of the kernel found nothing wrong; -v shows them"), "{table}");
 }
+
+#[test]
+fn the_cache_of_runs_can_be_removed() {
+    let ran = in_namespace(
+        "export XDG_CACHE_HOME=$T/cache; $B run --platform riscv64 true; ls $T/cache/binfmtctl | wc -l
+         $B run --clean-cache; ls $T/cache; $B run --clean-cache true || echo $?",
+    )
+    .ok();
+    assert_eq!(ran.stdout, "1\n2\n");
+    assert!(ran.stderr.starts_with("removed /mnt/cache/binfmtctl\nerror: "), "{}", ran.stderr);
+}

@@ -11,5 +11,6 @@ mod support;
 
 mod architecture;
 mod doctor;
+mod documents;
 mod hosts;
 mod parsers;
