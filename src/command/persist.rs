@@ -434,7 +434,7 @@ fn remove(
         if !dry_run {
             tree.sweep(manifest);
         }
-        context.log.line("nothing was persisted there");
+        context.log.news("nothing was persisted there");
         return Ok(());
     }
     let lib_dir = manifest.parent().unwrap_or(Path::new("/"));
