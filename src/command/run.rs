@@ -73,7 +73,7 @@ pub(crate) fn run(context: &mut Context<'_>, request: &Run) -> Result<(), Error>
     let (uid, gid) = (geteuid(), getegid());
     let processes = namespace::open_processes(root)
         .map_err(|error| Error::system(Op::Read, root.proc_dir(), error))?;
-    open_namespace(root, request.map_root)?;
+    open_namespace(root, request.map_root || uid.is_root())?;
     let instance = if registrations.is_empty() { None } else { Some(mount_instance(root)?) };
     if let Some(instance) = &instance {
         registrations
@@ -252,15 +252,17 @@ fn become_user(processes: &OwnedFd, uid: Uid, gid: Gid) -> Result<(), Error> {
         .map_err(|error| Error::system(Op::Enter, "a user namespace of your own ids", error))
 }
 
-/// A process that stays outside and maps the caller's subordinate ids.
+/// A process that stays outside and maps ids besides the caller's own: for root all, for others the
+/// subordinate ones.
 struct Mapper {
     child: Child,
 }
 
 impl Mapper {
-    /// `None` where the caller has no subordinate ids, or is root and needs none.
+    /// `None` where the caller has no ids but its own.
     fn start(root: &Root) -> Result<Option<Self>, Error> {
-        if subordinate("subuid", root).is_none() || subordinate("subgid", root).is_none() {
+        let has = |file| subordinate(file, root).is_some();
+        if !geteuid().is_root() && (!has("subuid") || !has("subgid")) {
             return Ok(None);
         }
         let child = Command::new(root.own_exe())
@@ -313,6 +315,9 @@ pub fn map_ids(pid: Option<&str>, root: &Root, out: &mut dyn Write) -> Result<()
         Error::Usage(format!("{SUBCOMMAND} is for the use of this program alone"))
     })?;
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    if geteuid().is_root() {
+        return map_all(pid, root).inspect_err(|error| drop(write!(out, "{error}")));
+    }
     for (tool, file, own) in
         [("newuidmap", "subuid", geteuid().as_raw()), ("newgidmap", "subgid", getegid().as_raw())]
     {
@@ -328,6 +333,36 @@ pub fn map_ids(pid: Option<&str>, root: &Root, out: &mut dyn Write) -> Result<()
         };
         let _ = write!(out, "{failed}");
         return Err(Error::Failed(failed));
+    }
+    Ok(())
+}
+
+/// Maps every id that there is here to itself, in the namespace that `pid` opened: what root makes in
+/// it belongs to whom it should. Root without CAP_SETUID gets its own id.
+fn map_all(pid: &str, root: &Root) -> Result<(), Error> {
+    for (map, own) in [("uid_map", geteuid().as_raw()), ("gid_map", getegid().as_raw())] {
+        let here = root.proc("self").join(map);
+        let here = std::fs::read_to_string(&here)
+            .map_err(|error| Error::system(Op::Read, &here, error))?;
+        let ranges = here.lines().filter_map(|line| {
+            let mut fields = line.split_whitespace();
+            let (first, count) = (fields.next()?, fields.nth(1)?);
+            Some(format!("{first} {first} {count}\n"))
+        });
+        let (all, path) = (ranges.collect::<String>(), root.proc(pid).join(map));
+        let write = |path: &Path, text: &str| {
+            File::options()
+                .write(true)
+                .open(path)
+                .and_then(|mut file| file.write_all(text.as_bytes()))
+        };
+        write(&path, &all)
+            .or_else(|_| {
+                // Which the kernel allows where no group can be given up any more.
+                let _ = write(&root.proc(pid).join("setgroups"), "deny");
+                write(&path, &format!("{own} {own} 1\n"))
+            })
+            .map_err(|error| Error::system(Op::WriteFile, &path, error))?;
     }
     Ok(())
 }

@@ -321,3 +321,20 @@ fn arguments_and_umask_reach_the_program_as_they_are() {
     );
     assert_eq!(ran.stdout, "-mount|-version|--help|--|351||0022\\n0127\n", "{}", ran.stderr);
 }
+
+/// What root makes in its own emulation belongs to whom it should: builders give files to many.
+#[test]
+fn root_has_all_ids_in_its_own_emulation() {
+    if !may_change_user() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = "cd $0; touch x; chown 42:43 x; stat -c %u:%g x; id -u";
+    let ran = Command::new(BINARY)
+        .args(["run", "--platform", "arm64", "--", "sh", "-euc", script])
+        .arg(dir.path())
+        .env("XDG_CACHE_HOME", dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(Ran::new(&ran).ok().stdout, "42:43\n0\n");
+}
