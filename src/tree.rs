@@ -3,7 +3,7 @@
 //!
 //! Symbolic links are followed as that system would follow them, and never lead out of the tree. A file is
 //! opened only once it is known to be a regular one: opening a pipe waits for its other end, opening a
-//! device may do anything. This file only reads; [`write`] changes.
+//! device may do anything. This file only reads; [`mod@write`] changes.
 
 mod write;
 
@@ -280,7 +280,7 @@ impl Tree {
         }
     }
 
-    /// Reads a text of at most [`MOST_TEXT`] bytes; empty where there is none.
+    /// Reads a text of at most 1 MiB; empty where there is none.
     ///
     /// # Errors
     /// As [`Tree::open_file`], or where it is not UTF-8.

@@ -86,7 +86,11 @@ def test_what_a_program_starts_is_emulated_too(root, emulators):
 
 def test_a_program_is_found_as_a_shell_finds_it(root, emulators):
     assert started(root, emulators, 'uname', '-m').out == 'aarch64\n'
-    assert [started(root, emulators, word).code for word in ('nonesuch', '/nonesuch', '/etc/debian_version')] == [127, 127, 126]
+    assert [started(root, emulators, word).code for word in ('nonesuch', '/nonesuch', '/etc/debian_version')] == [
+        127,
+        127,
+        126,
+    ]
 
 
 def test_started_by_another_name_nothing_changes(root, emulators):
@@ -109,7 +113,9 @@ def test_buildkit_builds_without_binfmt_misc(root, emulators, work):
     reach = output(SCRIPTS / 'docker-engine', 'start', engine, '--bridge=none', '--iptables=false', env=env)
     try:
         build = 'docker buildx build --network=none --platform linux/arm64 --output "$1" "$2"'
-        result = run('bash', '-euc', f'{reach}\n{build}', '-', f'type=local,dest={work}/built', context, env=env, timeout=900)
+        result = run(
+            'bash', '-euc', f'{reach}\n{build}', '-', f'type=local,dest={work}/built', context, env=env, timeout=900
+        )
         assert result.code == 0, str(result)
     finally:
         subprocess.run([SCRIPTS / 'docker-engine', 'stop', engine], check=False)
