@@ -3,7 +3,7 @@
 //!
 //! Symbolic links are followed as that system would follow them, and never lead out of the tree. A file is
 //! opened only once it is known to be a regular one: opening a pipe waits for its other end, opening a
-//! device may do anything. This file only reads; [`mod@write`] changes.
+//! device may do anything. This file only reads; `tree/write.rs` changes.
 
 mod write;
 

@@ -21,7 +21,11 @@ exec /usr/sbin/chroot "$root" /dev/.buildkit_qemu_emulator "$@"
 SCRIPT = r"""
 set -e
 cd /tmp
-printf '#!/bin/sh -e\necho "script $0 $# $1"\nexec /usr/bin/env bash -c "echo \\"\\$0 \\$1\\"" zero "two words"\n' >script
+cat >script <<'END'
+#!/bin/sh -e
+echo "script $0 $# $1"
+exec /usr/bin/env bash -c 'echo "$0 $1"' zero "two words"
+END
 printf '#!/tmp/script\n' >nested; printf '#!/tmp/loop\n' >loop; echo 'echo fallback' >plain; echo >unreadable
 chmod 755 script nested loop plain; chmod 644 unreadable
 ./script 'a b'; cd /; tmp/script rel; PATH=/tmp:$PATH script found; /tmp/nested x
