@@ -586,23 +586,69 @@ fn one_command(definition: &mut clap::Command, matches: &ArgMatches) -> Result<(
     }
 }
 
+/// What people type who know other tools, and what it is here.
+const MEANT: &[(&str, &str)] = &[
+    ("--list", "`binfmtctl list`, or --status, shows what works; `doctor --list` the checks"),
+    ("-i", "--install LIST"),
+    ("-u", "--uninstall LIST"),
+    ("-s", "--status"),
+    ("-l", "--status"),
+    (
+        "--reset",
+        "--uninstall 'qemu-*' removes all emulators' entries; --install replaces nothing, unless with --replace",
+    ),
+    ("-p", "entries last as they are: flag F is always set; `binfmtctl persist` is for each boot"),
+    (
+        "--persistent",
+        "entries last as they are: flag F is always set; `binfmtctl persist` is for each boot",
+    ),
+    ("--remove", "--uninstall LIST; `persist --remove` takes away what persist wrote"),
+    ("--fix", "doctor changes nothing: each line `repair:` is a command to be pasted"),
+    ("--force", "--replace also replaces entries that others made, or that do not work"),
+    ("--debug", "-v tells what is found and planned on the way"),
+    ("completions", "`binfmtctl completion SHELL`"),
+    ("upgrade", "run `binfmtctl --install LIST --replace` with a newer binfmtctl"),
+    ("update", "run `binfmtctl --install LIST --replace` with a newer binfmtctl"),
+    ("remove", "`binfmtctl uninstall LIST`"),
+    ("register", "`binfmtctl install LIST`"),
+    ("check", "`binfmtctl doctor`"),
+    ("exec", "`binfmtctl run COMMAND`"),
+];
+
 /// What people type most often, and what clap does not understand.
 fn explain(error: clap::Error, args: &[OsString]) -> Unclear {
-    let word = match (error.kind(), error.get(clap::error::ContextKind::InvalidSubcommand)) {
-        (ErrorKind::InvalidSubcommand, Some(clap::error::ContextValue::String(word))) => word,
-        _ => return error.into(),
+    use clap::error::{ContextKind, ContextValue};
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
     };
+    let word = match error.kind() {
+        ErrorKind::InvalidSubcommand => text(ContextKind::InvalidSubcommand),
+        ErrorKind::UnknownArgument => text(ContextKind::InvalidArg),
+        _ => None,
+    };
+    let Some(word) = word else { return error.into() };
+    if let Some((_, meant)) = MEANT.iter().find(|(typed, _)| *typed == word) {
+        let (what, hint) = (format!("unknown: {word}"), (*meant).to_owned());
+        return Unclear::Value(Error::Unclear { what, hint });
+    }
+    if error.kind() != ErrorKind::InvalidSubcommand {
+        return error.into();
+    }
     let after = |option: &str| {
         args.windows(2).find(|pair| pair[0] == option).and_then(|pair| pair[1].to_str())
     };
+    let is_platform = Platform::parse(word).is_some() || word.eq_ignore_ascii_case("all");
     for option in ["--install", "--uninstall"] {
-        if let Some(list) = after(option)
-            && Platform::parse(word).is_some()
-        {
+        if let Some(list) = after(option).filter(|_| is_platform) {
             return Unclear::Value(Error::Usage(format!(
                 "names in a list are separated by commas: {option} {list},{word}"
             )));
         }
+    }
+    if is_platform {
+        let (what, hint) = (format!("unknown: {word}"), format!("`binfmtctl install {word}`"));
+        return Unclear::Value(Error::Unclear { what, hint });
     }
     error.into()
 }
@@ -907,6 +953,27 @@ mod tests {
             refused("b --install arm64 riscv64"),
             "names in a list are separated by commas: --install arm64,riscv64"
         );
+    }
+
+    #[test]
+    fn what_was_meant_is_told() {
+        for (line, words) in [
+            ("b --list", "--status"),
+            ("b -i", "--install"),
+            ("b --reset -p yes", "--uninstall 'qemu-*'"),
+            ("b doctor --fix", "`repair:`"),
+            ("b completions bash", "completion SHELL"),
+            ("b upgrade", "--replace"),
+            ("b arm64", "`binfmtctl install arm64`"),
+            ("b all", "`binfmtctl install all`"),
+        ] {
+            let Unclear::Value(error) = request(line).unwrap_err() else { panic!("{line}") };
+            let hint = error.hint().unwrap_or_default();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(hint.contains(words), "{line}: {hint}");
+        }
+        // The rest is left to clap, which knows similar names.
+        assert!(refused("b --unistall all").contains("--uninstall"));
     }
 
     #[test]

@@ -208,6 +208,14 @@ pub enum Error {
     /// A value that a command does not take.
     #[error("{0}")]
     Usage(String),
+    /// Something that was typed, where what was meant can be told.
+    #[error("{what}")]
+    Unclear {
+        /// What was typed.
+        what: String,
+        /// What to type.
+        hint: String,
+    },
     /// Some items failed; each was reported already, and its advice.
     #[error("{}", failed(verb, names, first))]
     Items {
@@ -248,7 +256,10 @@ impl Error {
     /// What to do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::System { op, errno, .. } => return hint(*op, *errno).map(str::to_owned),
+            Self::System { op, errno, target } => {
+                return hint(*op, *errno, target).map(str::to_owned);
+            }
+            Self::Unclear { hint, .. } => hint,
             Self::BadFlags { .. } => "--flags takes letters of POCF, and F must be among them",
             Self::UnknownArch(unknown) | Self::UnknownPlatform(unknown) => unknown.advice(),
             Self::EmptyItem(_) => "separate names by single commas: --install arm64,riscv64",
@@ -291,6 +302,7 @@ impl Error {
             // As the shell tells of a program that SIGPIPE ended, which is what others do.
             Self::NoReader => 141,
             Self::Usage(_)
+            | Self::Unclear { .. }
             | Self::UnknownPlatform(_)
             | Self::EmptyItem(_)
             | Self::BadFlags { .. }
@@ -314,11 +326,13 @@ fn failed(verb: &str, names: &[String], first: &Error) -> String {
     }
 }
 
-const PRIVILEGED: &str = "run the container with --privileged, or the binary as root";
+const PRIVILEGED: &str = "run it as root, with sudo; in a container, with --privileged";
+
+const MOUNT_PROC: &str = "mount /proc first: `mount -t proc proc /proc`";
 
 /// The table of advice.
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn hint(op: Op, errno: Errno) -> Option<&'static str> {
+fn hint(op: Op, errno: Errno, target: &str) -> Option<&'static str> {
     use Errno::{
         EACCES, EBUSY, EEXIST, EINVAL, ELOOP, ENODEV, ENOENT, ENOMEM, ENOSPC, ENOTDIR, EPERM,
         EROFS, ETXTBSY,
@@ -330,7 +344,7 @@ fn hint(op: Op, errno: Errno) -> Option<&'static str> {
         (Op::Mount, EPERM | EACCES) => {
             "run the container with --privileged, or give it the host's mount: -v /proc/sys/fs/binfmt_misc:/binfmt_misc, with --mount /binfmt_misc"
         }
-        (Op::Mount | Op::Read, ENOTDIR) => "--mount takes a directory",
+        (Op::Mount, ENOTDIR) => "--mount takes a directory",
         (Op::Mount, ENOENT) => {
             "the mount point does not exist: check --mount, and that /proc is mounted"
         }
@@ -362,11 +376,19 @@ fn hint(op: Op, errno: Errno) -> Option<&'static str> {
         (Op::Anchor | Op::Memory | Op::Probe | Op::Write | Op::Mount, ENOSPC | ENOMEM) => {
             "there is not enough memory for the emulators: install fewer, or raise the container's limit"
         }
+        (Op::WriteFile, EACCES | EPERM) => {
+            "you may not write there: name another directory, or run it as root"
+        }
+        (Op::WriteFile, ENOENT) => "that directory does not exist: make it, or name another",
+        (Op::WriteFile, EROFS) => "it is read-only: name another directory",
         (Op::WriteFile, ENOSPC) => "there is no room left there: make room, or write elsewhere",
         (Op::Probe | Op::Anchor, EPERM | EACCES) => PRIVILEGED,
-        (Op::Probe | Op::Anchor | Op::Read, ENOENT) => {
-            "mount /proc first: `mount -t proc proc /proc`"
-        }
+        (Op::Probe | Op::Anchor, ENOENT) => MOUNT_PROC,
+        // All else may be missing for itself.
+        (Op::Read, ENOENT) if target.starts_with("/proc") => MOUNT_PROC,
+        (Op::Read, ENOENT) => "it does not exist: check the path",
+        (Op::Read, ENOTDIR) => "a directory was expected: check the path",
+        (Op::Read, EACCES) => "you may not read it: run it as root, with sudo",
         (Op::Memory, EACCES) => {
             "memory files may not be executed here: run `sysctl vm.memfd_noexec=1`, or the container with --privileged"
         }
@@ -387,26 +409,50 @@ fn hint(op: Op, errno: Errno) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    /// Each errno that the kernel gives has words of its own.
+    /// What a hint is about, by its words: each row is a situation that somebody was in.
     #[test]
-    fn every_errno_of_the_kernel_has_advice() {
+    fn hints_fit_what_was_tried() {
         use Errno::*;
-        for (op, errno) in [
-            (Op::Mount, ENODEV),
-            (Op::Mount, EPERM),
-            (Op::Mount, ENOTDIR),
-            (Op::Mount, ELOOP),
-            (Op::Register, EACCES),
-            (Op::Register, EINVAL),
-            (Op::Register, EEXIST),
-            (Op::Register, ENOENT),
-            (Op::Register, EROFS),
-            (Op::Register, ETXTBSY),
-            (Op::Register, ELOOP),
-            (Op::Register, EPERM),
-            (Op::Write, ENOSPC),
+        for (op, target, errno, words) in [
+            (Op::Mount, "/m", ENODEV, "modprobe binfmt_misc"),
+            (Op::Mount, "/m", EPERM, "--privileged"),
+            (Op::Mount, "/etc/passwd", ENOTDIR, "--mount takes a directory"),
+            (Op::Mount, "/m", ENOENT, "check --mount"),
+            (Op::Mount, "/m", ELOOP, "proc-sys-fs-binfmt_misc.automount"),
+            (Op::Mount, "/m", EBUSY, "try again"),
+            (Op::Register, "x", EACCES, "noexec"),
+            (Op::Register, "x", EINVAL, "Linux 4.8"),
+            (Op::Register, "x", EEXIST, "--replace"),
+            (Op::Register, "x", ENOENT, "check --mount"),
+            (Op::Register, "x", EROFS, "read-only"),
+            (Op::Register, "x", ETXTBSY, "open for writing"),
+            (Op::Register, "x", ELOOP, "needs an interpreter"),
+            (Op::Register, "x", EPERM, "sudo"),
+            (Op::Remove, "x", EACCES, "sudo"),
+            (Op::Remove, "x", ENOENT, "went away"),
+            (Op::Write, "/usr/bin/qemu-arm", ENOSPC, "memory for the emulators"),
+            (Op::WriteFile, "standard output", ENOSPC, "no room left"),
+            (Op::WriteFile, "/x", EACCES, "you may not write there"),
+            (Op::WriteFile, "/x/y", ENOENT, "does not exist"),
+            (Op::WriteFile, "/usr/x", EROFS, "read-only"),
+            (Op::Memory, "x", EACCES, "memfd_noexec"),
+            (Op::Probe, "/", ENOENT, "mount /proc first"),
+            (Op::Read, "/proc/self/ns/mnt", ENOENT, "mount /proc first"),
+            (Op::Read, "/mnt/nope", ENOENT, "check the path"),
+            (Op::List, "/nope", ENOENT, "--qemu-binary-path takes a directory that is there"),
+            (Op::List, "/etc/passwd", ENOTDIR, "--qemu-binary-path takes a directory"),
+            (Op::Start, "x", ENOEXEC, "doctor PROGRAM"),
+            (Op::Start, "x", ENOENT, "dynamic loader"),
+            (Op::Start, "x", EACCES, "not executable"),
         ] {
-            assert!(hint(op, errno).is_some(), "{op:?} {errno}");
+            let hint = hint(op, errno, target).unwrap_or_default();
+            assert!(hint.contains(words), "{op:?} {target} {errno}: {hint}");
+            // Whoever gave a wrong path is not to be sent to look for rights or memory.
+            let about_a_path = matches!(op, Op::Read | Op::List | Op::WriteFile);
+            for other in ["mount /proc", "memory for", "--privileged"] {
+                let stray = about_a_path && hint.contains(other) && !words.contains(other);
+                assert!(!stray, "{op:?} {target} {errno}: {hint}");
+            }
         }
     }
 

@@ -71,6 +71,7 @@ pub fn run_request(
     let emulators = Emulators::new(qemu_binary_path.as_deref(), qemu_binary_prefix)?
         .with_progress(progress.clone());
     let root = Root::of_this_system(&general.mount);
+    root.check_mount_point()?;
     let log = Log::new(log, log_terminal, progress, general);
     let emulators = &emulators;
     let context = &mut Context { root: &root, emulators, general, terminal, out, log };

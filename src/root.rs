@@ -37,6 +37,20 @@ impl Root {
         &self.mount_point
     }
 
+    /// Refuses a mount point that can be none, before anything is looked at through it.
+    ///
+    /// # Errors
+    /// It is there, and is no directory.
+    pub fn check_mount_point(&self) -> Result<(), Error> {
+        let at = self.path(&self.mount_point);
+        match at.metadata() {
+            Ok(found) if !found.is_dir() => {
+                Err(Error::system(Op::Mount, &self.mount_point, Errno::ENOTDIR))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Path of something below this root.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();

@@ -69,6 +69,37 @@ fn mount_points_that_are_none() {
     );
 }
 
+/// The line before the error sends nobody the wrong way.
+#[test]
+fn hints_are_about_what_was_typed() {
+    for (arguments, code, hint) in [
+        // What works already is no reason to say OK.
+        ("--install amd64 --mount /etc/passwd", 1, "hint: --mount takes a directory"),
+        ("--status --mount /etc/passwd", 1, "hint: --mount takes a directory"),
+        (
+            "--install arm64 --qemu-binary-path /nonesuch",
+            1,
+            "hint: --qemu-binary-path takes a directory that is there",
+        ),
+        ("persist --root /mnt/nonesuch", 1, "hint: it does not exist: check the path"),
+        ("--status --require arm65", 2, "hint: did you mean linux/arm64?"),
+        ("run --platform arm65 true", 2, "hint: did you mean linux/arm64?"),
+        (
+            "doctor --fix",
+            2,
+            "hint: doctor changes nothing: each line `repair:` is a command to be pasted",
+        ),
+    ] {
+        let ran = in_namespace(&format!("$B {arguments} >/dev/null || echo $?")).ok();
+        assert_eq!(ran.stdout, format!("{code}\n"), "{arguments}: {}", ran.stderr);
+        let lines: Vec<_> = ran.stderr.lines().rev().take(2).collect();
+        assert_eq!(lines[1], hint, "{arguments}");
+        assert!(lines[0].starts_with("error: "), "{arguments}: {lines:?}");
+    }
+    let ran = in_namespace("$B --install arm64 >/dev/full || echo $?").ok();
+    assert!(ran.stderr.contains("hint: there is no room left there"), "{}", ran.stderr);
+}
+
 #[test]
 fn directories_of_emulators_that_hold_none() {
     refused(
