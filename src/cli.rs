@@ -264,6 +264,10 @@ struct DoctorArgs {
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
 
+    /// Look into an image that was saved to a file, or an OCI layout: at what it starts, or at PROGRAM in it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["arguments", "root", "run", "list", "explain"])]
+    image: Option<PathBuf>,
+
     /// Also run the program
     #[arg(long, requires = "program")]
     run: bool,
@@ -451,6 +455,15 @@ pub enum Doctor {
     Explain(String),
     /// Look at the machine.
     Machine(Format),
+    /// Look into an image.
+    Image {
+        /// The file, or directory.
+        file: PathBuf,
+        /// A program of it, in place of what it starts.
+        program: Option<OsString>,
+        /// How the findings are written.
+        format: Format,
+    },
     /// Look at one program.
     Program {
         /// Its path in the root; or a message that was seen.
@@ -786,6 +799,9 @@ impl DoctorArgs {
         match self.program {
             _ if self.list => Doctor::List,
             _ if self.explain.is_some() => Doctor::Explain(self.explain.unwrap_or_default()),
+            program if self.image.is_some() => {
+                Doctor::Image { file: self.image.unwrap_or_default(), program, format }
+            }
             None => Doctor::Machine(format),
             Some(program) => Doctor::Program {
                 program,

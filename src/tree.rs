@@ -28,14 +28,14 @@ use crate::error::{Error, Op};
 use crate::root::Root;
 
 /// Where a shell looks for commands, unless `PATH` says otherwise.
-const DIRS: [&str; 6] =
+pub(crate) const DIRS: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 /// How many links the kernel follows for one path.
 const MAX_LINKS: usize = 40;
 /// How many names of one directory are looked at.
 const MAX_NAMES: usize = 20_000;
 /// No text that is read here is longer, in bytes.
-const MOST_TEXT: u64 = 1 << 20;
+pub(crate) const MOST_TEXT: u64 = 1 << 20;
 
 /// A system's root directory.
 #[derive(Debug)]
@@ -172,17 +172,6 @@ impl Tree {
             names.map(|name| name.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
-    }
-
-    /// A file's first bytes, at most so many; `None` where it is no regular file, or cannot be read.
-    pub fn bytes(&self, path: &Path, most: u64) -> Option<Vec<u8>> {
-        let piece = self.look(path).ok()?.piece?;
-        piece.read(0, piece.len.min(most))
-    }
-
-    /// A small text file, as far as it is UTF-8.
-    pub fn text(&self, path: &Path) -> Option<String> {
-        Some(String::from_utf8_lossy(&self.bytes(path, MOST_TEXT)?).into_owned())
     }
 
     /// The same file by a path without links, as this root has it.
@@ -333,31 +322,11 @@ impl Tree {
 
     /// Why a path cannot be opened.
     fn unseen(&self, path: &Path, error: rustix::io::Errno) -> Unseen {
-        let mut above: Vec<_> = path.ancestors().filter(|path| *path != Path::new("")).collect();
-        above.reverse();
-        let broken = above.into_iter().find(|path| !self.has(path));
-        match broken.and_then(|link| Some((link, self.leads_to(link)?))) {
-            Some((link, to)) if error == rustix::io::Errno::NOENT => {
-                Unseen::Dangling { link: link.into(), to }
-            }
-            _ => Unseen::System(Errno::from_raw(error.raw_os_error())),
-        }
-    }
-
-    /// Where a link leads to in the end; `None` if it is no link.
-    fn leads_to(&self, link: &Path) -> Option<PathBuf> {
-        let mut at = link.to_owned();
-        for _ in 0..MAX_LINKS {
-            let text = self.place(&at, OFlags::NOFOLLOW).ok().and_then(|fd| {
-                let text = readlinkat(fd, "", Vec::new()).ok()?;
-                Some(PathBuf::from(String::from_utf8_lossy(text.as_bytes()).into_owned()))
-            });
-            match text {
-                Some(text) => at = at.parent().unwrap_or(Path::new("/")).join(text),
-                None => break,
-            }
-        }
-        Some(at).filter(|at| at != link)
+        let link = |path: &Path| {
+            let text = readlinkat(self.place(path, OFlags::NOFOLLOW).ok()?, "", Vec::new()).ok()?;
+            Some(PathBuf::from(OsString::from_vec(text.into_bytes())))
+        };
+        unseen(path, Errno::from_raw(error.raw_os_error()), |path| self.has(path), link)
     }
 
     /// A path's place in the file system: what is there is not opened.
@@ -431,7 +400,39 @@ fn steps(path: &Path) -> VecDeque<OsString> {
     path.components().filter_map(step).collect()
 }
 
+/// Why a path leads to nothing, in a root that `has` paths and in which a `link` says something.
+pub(crate) fn unseen(
+    path: &Path,
+    errno: Errno,
+    has: impl Fn(&Path) -> bool,
+    link: impl Fn(&Path) -> Option<PathBuf>,
+) -> Unseen {
+    let mut above: Vec<_> = path.ancestors().filter(|path| *path != Path::new("")).collect();
+    above.reverse();
+    let Some(broken) = above.into_iter().find(|path| !has(path)) else {
+        return Unseen::System(errno);
+    };
+    let mut to = broken.to_owned();
+    for _ in 0..MAX_LINKS {
+        match link(&to) {
+            Some(text) => to = to.parent().unwrap_or(Path::new("/")).join(text),
+            None => break,
+        }
+    }
+    match errno {
+        Errno::ENOENT if to != broken => Unseen::Dangling { link: broken.into(), to },
+        _ => Unseen::System(errno),
+    }
+}
+
 impl Piece {
+    /// A part of it; `None` where it has no such part.
+    pub(crate) fn part(&self, at: u64, len: u64) -> Option<Self> {
+        let whole = at.checked_add(len)? <= self.len;
+        let start = self.start.checked_add(at)?;
+        whole.then(|| Self { file: self.file.clone(), start, len })
+    }
+
     /// These bytes of it; `None` where it has fewer.
     pub fn read(&self, at: u64, len: u64) -> Option<Vec<u8>> {
         let end = at.checked_add(len)?;
@@ -491,7 +492,6 @@ mod tests {
         assert_eq!(place.find(Path::new("dash")), Path::new("/bin/dash"));
         assert_eq!(place.find(Path::new("none")), Path::new("none"));
         assert_eq!(place.names(Path::new("/bin")), [".", "..", "dangling", "dash", "sh", "twice"]);
-        assert_eq!(place.text(Path::new("/bin/sh")).as_deref(), Some("here"));
     }
 
     /// As openat2 does, where there is none.

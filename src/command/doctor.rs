@@ -6,12 +6,16 @@
 mod environment;
 mod file;
 mod handler;
+mod image;
+mod images;
 mod kind;
+mod layers;
 mod libraries;
 mod link;
 mod linking;
 mod message;
 mod outcome;
+mod place;
 mod program;
 mod run;
 mod script;
@@ -35,6 +39,7 @@ use crate::terminal::Terminal;
 
 use crate::tree::Tree;
 use environment::Environment;
+use place::Place;
 pub use story::{Story, stories};
 use subject::Looker;
 
@@ -67,8 +72,14 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
             let state = observe(context);
             look_at_machine(context, &state, None, *format)
         }
+        Doctor::Image { file, program, format } => {
+            let state = observe(context);
+            let program = program.as_deref().map(Path::new);
+            let findings = images::judge(context, &state, file, program)?;
+            tell_findings(context, *format, findings, true)
+        }
         Doctor::Program { program, arguments, root, run, limit, format } => {
-            let place = Tree::open(root).map_err(|error| {
+            let place = Tree::open(root).map(Place::from).map_err(|error| {
                 let why = error.errno().map_or(error.to_string(), |errno| errno.desc().to_owned());
                 Error::Usage(format!("--root {} cannot be looked into: {why}", root.display()))
             })?;
@@ -122,7 +133,7 @@ struct Start<'a> {
 fn look_at_program(
     context: &mut Context<'_>,
     state: &State,
-    (place, path): (&Tree, &Path),
+    (place, path): (&Place, &Path),
     start: Option<Start<'_>>,
     format: Format,
 ) -> Result<(), Error> {

@@ -61,6 +61,19 @@ root() {
 }
 # A root with a program of this machine and what it needs.
 native() { mkdir -p $T/native; cp /bin/true $T/native; ldd /bin/true | grep -o '/[^ ]*' | while read -r file; do mkdir -p $T/native$(dirname $file); cp $file $T/native$file; done; }
+# An OCI layout $1 for $2 with a layer of $3, packed by $4, and what stands after \"config\": in its configuration.
+blob() { h=$(sha256sum <$2 | cut -c1-64); mkdir -p $1/blobs/sha256; cp $2 $1/blobs/sha256/$h; echo "{\"digest\":\"sha256:$h\",\"size\":$(stat -c %s $2)${3-}}"; }
+oci() {
+    tar -C $3 -c . | $4 >$T/layer; layer=$(blob $1 $T/layer)
+    echo "{\"os\":\"linux\",\"architecture\":\"$2\",\"config\":$5}" >$T/config; config=$(blob $1 $T/config)
+    echo "{\"config\":$config,\"layers\":[$layer${6:+,${6-}}]}" >$T/manifest
+    echo "{\"manifests\":[$(blob $1 $T/manifest ",\"platform\":{\"os\":\"linux\",\"architecture\":\"$2\"}")]}" >$1/index.json; echo '{"imageLayoutVersion":"1.0.0"}' >$1/oci-layout
+}
+# What `docker save` wrote before it wrote layouts.
+saved() {
+    mkdir $T/saved $T/saved/a; tar -C $3 -cf $T/saved/a/layer.tar .; echo "{\"os\":\"linux\",\"architecture\":\"$2\",\"config\":$4}" >$T/saved/c.json
+    echo '[{"Config":"c.json","RepoTags":["me/app:1"],"Layers":["a/layer.tar"]}]' >$T/saved/manifest.json; tar -C $T/saved -cf $1 .
+}
 # An entry for arm64 as `$1` says: magic, mask, in hexadecimal escapes.
 narrow() { printf ':qemu-aarch64:M:0:%s:%s:%s:POCF' "$1" "$2" $B >$M/register; }
 "#;
@@ -188,6 +201,34 @@ const FILES: &[Situation] = &[
     situation("M1 pasted message", "mount -t binfmt_misc none $M", "'exec /bin/sh: exec format error'", &["it means: nothing here runs that file", "binfmtctl doctor PROGRAM"], "").never(&["is not there", "IMAGE"]),
     situation("M2 pasted without quotes", "", "qemu-x86_64: Could not open \"'/lib64/ld-linux-x86-64.so.2':\" No such file or directory", &["dynamic loader is not in its root"], ""),
     situation("M3 name of an image", "", "alpine:latest", &["docker save", "--image"], ""),
+];
+
+/// Images, looked into without running them.
+#[rustfmt::skip]
+const IMAGES: &[Situation] = &[
+    situation("I1 OCI layout, gzip", r#"install arm64; root; oci $T/i arm64 $T/root gzip '{"Cmd":["ls"],"Env":["PATH=/bin"]}'"#, "--image $T/i",
+        &["linux/arm64: it starts ls", "/bin/ls is a program for arm64", "its 5 shared libraries are there"], "").never(&["failure"]),
+    situation("I2 OCI layout, zstd", r#"install arm64; root; oci $T/i arm64 $T/root 'zstd -q' '{"Entrypoint":["/bin/sh","-c"],"Cmd":["exec ls -l"]}'"#, "--image $T/i",
+        &["/bin/sh is a program for arm64", "/bin/ls is a program for arm64", "its 5 shared libraries are there"], "").never(&["failure"]),
+    situation("I3 docker save", r#"install arm64; root; saved $T/i.tar arm64 $T/root '{"Entrypoint":["/usr/bin/env"],"Cmd":["ls"]}'"#, "--image $T/i.tar",
+        &["linux/arm64 (me/app:1): it starts /usr/bin/env ls", "shared libraries are there"], "").never(&["failure"]),
+    situation("I4 docker save, packed", r#"install arm64; root; saved $T/i.tar arm64 $T/root '{"Cmd":["ls"]}'; gzip $T/i.tar"#, "--image $T/i.tar.gz", &["(me/app:1): it starts ls", "ls is a program for arm64"], "").never(&["failure"]),
+    situation("I5 archive of an OCI layout", r#"install arm64; root; oci $T/i arm64 $T/root cat '{"Cmd":["ls"]}'; tar -C $T/i -cf $T/i.tar ."#, "--image $T/i.tar", &["it starts ls", "shared libraries are there"], "").never(&["failure"]),
+    situation("I6 wrong architecture inside", r#"install arm64; root; oci $T/i amd64 $T/root gzip '{"Cmd":["ls"]}'"#, "--image $T/i", &["it says linux/amd64, but what it starts is for arm64"], "").never(&["repair:"]),
+    situation("I7 library missing", r#"install arm64; root; rm $T/root/lib/*/libselinux*; oci $T/i arm64 $T/root gzip '{"Cmd":["ls"]}'"#, "--image $T/i", &["ls needs libselinux.so.1, which is not in"], "").never(&["repair:"]),
+    situation("I8 entry point missing", r#"root; oci $T/i arm64 $T/root gzip '{"Entrypoint":["/app"]}'"#, "--image $T/i", &["/app is not there in"], ""),
+    situation("I9 entry point not executable", r#"install arm64; root; printf '#!/bin/sh\n' >$T/root/app; oci $T/i arm64 $T/root gzip '{"Entrypoint":["/app"]}'"#, "--image $T/i",
+        &["/app is not executable", "in its Dockerfile: RUN chmod +x /app"], "").never(&["repair:"]),
+    situation("I10 nothing to start", r#"root; oci $T/i arm64 $T/root gzip '{}'"#, "--image $T/i", &["it says nothing to start"], ""),
+    situation("I11 layer cut short", r#"root; oci $T/i arm64 $T/root gzip '{"Cmd":["ls"]}'; for b in $T/i/blobs/sha256/*; do [ $(stat -c %s $b) -lt 100000 ] || truncate -s 90000 $b; done"#, "--image $T/i",
+        &["its layer sha256:", "has 90000 bytes of"], ""),
+    situation("I12 layer not there", r#"root; oci $T/i arm64 $T/root gzip '{"Cmd":["ls"]}'; find $T/i -size +50k -delete"#, "--image $T/i", &["its layer sha256:", "is not here"], ""),
+    situation("I13 file taken away by a later layer", r#"install arm64; root; mkdir -p $T/up/usr/bin; : >$T/up/usr/bin/.wh.ls; tar -C $T/up -cf $T/l2 .; oci $T/i arm64 $T/root gzip '{"Cmd":["/usr/bin/ls"]}' "$(blob $T/i $T/l2)""#, "--image $T/i",
+        &["/usr/bin/ls is not there in"], ""),
+    situation("I14 no emulator for it", r#"mount -t binfmt_misc none $M; root; oci $T/i arm64 $T/root gzip '{"Cmd":["ls"]}'"#, "--image $T/i", &["no emulator for arm64 is registered"], "$F/exit"),
+    situation("I15 another program of it", r#"install arm64; root; oci $T/i arm64 $T/root gzip '{"Cmd":["ls"]}'"#, "--image $T/i true", &["true is a program for arm64"], "").never(&["/ls is"]),
+    situation("I16 no image", "echo x >$T/x", "--image $T/x", &["cannot be looked into"], ""),
+    situation("I17 a directory that is none", "", "--image /etc", &["neither an OCI layout"], ""),
 ];
 
 /// Environment and limits.
@@ -341,6 +382,11 @@ fn score(name: &str, situations: &[Situation]) {
 #[test]
 fn a_programs_file_is_diagnosed_and_repaired() {
     score("the program's file", FILES);
+}
+
+#[test]
+fn images_are_diagnosed() {
+    score("images", IMAGES);
 }
 
 #[test]

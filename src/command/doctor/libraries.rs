@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::linking::{self, Linking};
+use super::place::Place;
 use crate::arch::{Arch, Class, Data};
 use crate::elf::{self, Elf};
-use crate::tree::Tree;
 
 /// How many libraries are followed: browsers have three hundred.
 const MOST: usize = 1000;
@@ -86,7 +86,7 @@ pub(super) struct TooOld {
 
 /// Where a program is, and how its loader searches.
 pub(super) struct Search<'a> {
-    place: &'a Tree,
+    place: &'a Place,
     /// Directory that an emulator looks into before the root (QEMU_LD_PREFIX).
     prefix: Option<&'a Path>,
     family: Family,
@@ -119,7 +119,7 @@ struct Loaded {
 impl<'a> Search<'a> {
     /// For programs that the loader at `loader` starts.
     pub(super) fn new(
-        place: &'a Tree,
+        place: &'a Place,
         prefix: Option<&'a Path>,
         loader: &Path,
         identity: Identity,
@@ -142,11 +142,9 @@ impl<'a> Search<'a> {
             better: Vec::new(),
             platform: arch.map_or(Vec::new(), |arch| vec![arch.target]),
         };
-        if place.is_own() {
-            let path = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-            this.first =
-                std::env::split_paths(&path).filter(|dir| !dir.as_os_str().is_empty()).collect();
-        }
+        let first = place.variable("LD_LIBRARY_PATH").unwrap_or_default();
+        this.first =
+            first.split([':', ';']).filter(|dir| !dir.is_empty()).map(PathBuf::from).collect();
         match family {
             Family::Musl => this.default = this.musl_dirs(loader),
             Family::Glibc => {
@@ -431,7 +429,7 @@ impl<'a> Search<'a> {
 /// `e_machine` of 32-bit ARM.
 const ARM: u16 = 40;
 
-fn within(place: &Tree, prefix: Option<&Path>, path: &Path) -> PathBuf {
+fn within(place: &Place, prefix: Option<&Path>, path: &Path) -> PathBuf {
     let inside = prefix.map(|prefix| prefix.join(path.strip_prefix("/").unwrap_or(path)));
     inside.filter(|inside| place.has(inside)).unwrap_or_else(|| path.into())
 }

@@ -65,6 +65,8 @@ fn way_to_loader(
     home: &Home,
 ) -> (String, Way) {
     let own = subject.place.is_own();
+    // A machine installs its own architecture's packages.
+    let inside = subject.place.is_inside() && !(own && program.arch != Some(HOST));
     let arch = program.arch.map_or_else(|| "its architecture".to_owned(), ToString::to_string);
     let same: Vec<_> = home
         .loaders
@@ -94,8 +96,8 @@ fn way_to_loader(
         return (format!(": it is at {}", found.display()), repair(command));
     }
     match (family(loader), same.first().and_then(|path| family(path))) {
-        (Some(Family::Musl), Some(Family::Glibc)) => return musl_program(program, home, own),
-        (Some(Family::Glibc), Some(Family::Musl)) => return glibc_program(home, own),
+        (Some(Family::Musl), Some(Family::Glibc)) => return musl_program(home, inside),
+        (Some(Family::Glibc), Some(Family::Musl)) => return glibc_program(home, inside),
         _ => {}
     }
     if let Some(other) = same.first() {
@@ -159,11 +161,11 @@ fn multiarch(program: &Program<'_>, id: &str) -> String {
 }
 
 /// Built for Alpine, in a root of Debian's kind.
-fn musl_program(program: &Program<'_>, home: &Home, own: bool) -> (String, Way) {
+fn musl_program(home: &Home, inside: bool) -> (String, Way) {
     const IMAGE: &str = "or take a build for glibc (its name often ends in -gnu or -linux), or run it in an Alpine image";
     let why = ": it was built for musl (Alpine), and this root has glibc".to_owned();
     let debian = ["debian", "ubuntu", "linuxmint", "raspbian"].contains(&home.id.as_str());
-    let way = match (debian, own && program.arch == Some(HOST)) {
+    let way = match (debian, inside) {
         (true, true) => repair("apt-get install -y musl").and(IMAGE),
         (true, false) => advice(format!("install the package musl in it; {IMAGE}")),
         _ => advice(format!("install musl in it; {IMAGE}")),
@@ -172,12 +174,12 @@ fn musl_program(program: &Program<'_>, home: &Home, own: bool) -> (String, Way) 
 }
 
 /// Built for Debian or its kind, in a root of Alpine's.
-fn glibc_program(home: &Home, own: bool) -> (String, Way) {
+fn glibc_program(home: &Home, inside: bool) -> (String, Way) {
     const IMAGE: &str = "it is enough for simple programs; else take a build for musl (its name often has -musl or -alpine), or an image \
         of another kind (-slim or -bookworm in place of -alpine)";
     let why =
         ": it was built for glibc (Debian, Fedora), and this root has musl (Alpine)".to_owned();
-    let way = match (home.id.as_str(), own) {
+    let way = match (home.id.as_str(), inside) {
         ("alpine", true) => repair("apk add gcompat").and(IMAGE),
         ("alpine", false) => advice(format!("install the package gcompat in it: {IMAGE}")),
         _ => advice("take a build for musl, or a root or image with glibc"),
@@ -205,12 +207,12 @@ fn absent(subject: &Subject<'_>, missing: &Missing) -> Vec<Result> {
     let root = subject.root();
     let effect =
         format!("error while loading shared libraries: {name}: cannot open shared object file");
-    let own = subject.place.is_own();
+    let inside = subject.place.is_inside();
     let needs = format!("{needed_by} needs {name}");
     match (elsewhere, unfit) {
         (Some(path), _) if *not_in_cache => {
             let command =
-                if own { "ldconfig".to_owned() } else { format!("chroot {root} ldconfig") };
+                if inside { "ldconfig".to_owned() } else { format!("chroot {root} ldconfig") };
             let what = format!("{needs}: it is at {}, but not in /etc/ld.so.cache", path.display());
             failure(what, effect, repair(command))
         }

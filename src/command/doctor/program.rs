@@ -125,6 +125,14 @@ const OTHERS: &[Story] = &[
             --timeout. What it prints goes to standard error.",
     },
     Story {
+        id: super::images::ID,
+        about: "what an image says of itself is so",
+        story: "`doctor --image FILE` looks into what `docker save`, `podman save` or a build with type=oci wrote, without \
+            running it: the platforms, what each starts, and whether that finds its loader and libraries in the image's own \
+            layers. An image whose programs are for another architecture than it says was built from a base image or with \
+            programs of the wrong platform.",
+    },
+    Story {
         id: super::message::ID,
         about: "what a message means",
         story: "`doctor MESSAGE` explains what kernels, shells, engines and emulators say when a program does not start: \

@@ -17,9 +17,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, chdir, chroot};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::place::Place;
 use crate::namespace::isolate_as_user;
 use crate::root::Root;
-use crate::tree::Tree;
 
 /// How much of what a program says last is kept.
 const TAIL: usize = 4096;
@@ -54,7 +54,7 @@ pub(super) enum End {
 /// report's.
 pub(super) fn run(
     root: &Root,
-    place: &Tree,
+    place: &Place,
     path: &Path,
     arguments: &[OsString],
     limit: Option<Duration>,

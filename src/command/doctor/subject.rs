@@ -13,13 +13,14 @@ use super::environment::{Environment, Trial};
 use super::kind::{self, Kind};
 use super::libraries::{Family, Identity, Libraries, Search};
 use super::linking::{self, Linking};
+use super::place::Place;
 use super::script::{self, Env, Hidden, Script};
 use crate::arch::{Arch, HOST};
 use crate::elf::{self, Elf, Loader};
 use crate::entry::{Entry, Rule};
 use crate::root::Root;
 use crate::state::{Outcome, RunBy, State};
-use crate::tree::{Seen, Tree, Unseen};
+use crate::tree::{Seen, Unseen};
 
 /// How often the kernel goes from a file to the one that is to run it, before it gives up (`fs/exec.c`).
 pub(super) const MAX_DEPTH: usize = 5;
@@ -30,7 +31,7 @@ const MAX_PATH: u64 = 4096;
 
 /// A file that takes part.
 pub(super) struct Subject<'a> {
-    pub(super) place: &'a Tree,
+    pub(super) place: &'a Place,
     pub(super) state: &'a State,
     pub(super) environment: &'a Environment,
     pub(super) path: PathBuf,
@@ -125,7 +126,7 @@ pub(super) struct Home {
 /// What is given to all that is looked at.
 pub(super) struct Looker<'a> {
     pub(super) root: &'a Root,
-    pub(super) place: &'a Tree,
+    pub(super) place: &'a Place,
     pub(super) state: &'a State,
     pub(super) environment: &'a Environment,
 }
@@ -407,7 +408,7 @@ impl Subject<'_> {
     pub(super) fn edited(&self, command: &str) -> String {
         let other = self.seen.as_ref().is_ok_and(|seen| seen.owner != self.environment.user);
         let root = self.environment.user == 0;
-        match other && !root {
+        match other && !root && !self.place.is_image() {
             true if command.contains(['>', '&']) => {
                 format!("sudo sh -c {}", crate::tree::quoted(command))
             }
