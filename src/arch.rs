@@ -4,6 +4,7 @@
 //! `scripts/qemu-binfmt-conf.sh`. This module knows nothing of the host.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 /// ELF word size, `EI_CLASS` in the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -404,6 +405,13 @@ impl Arch {
     pub fn level_probe(&self, code: &[u8]) -> Vec<u8> {
         self.program(&[code, self.exit].concat())
     }
+}
+
+/// All architectures, each with its test program: what entries are compared with.
+pub fn programs() -> &'static [(&'static Arch, Vec<u8>)] {
+    static PROGRAMS: LazyLock<Vec<(&Arch, Vec<u8>)>> =
+        LazyLock::new(|| ARCHES.iter().map(|arch| (arch, arch.probe())).collect());
+    &PROGRAMS
 }
 
 /// What binfmt_misc does: compare the masked start of a file with a magic.

@@ -220,7 +220,8 @@ impl Entry {
 
     /// The architectures whose programs it takes.
     pub fn arches(&self) -> impl Iterator<Item = &'static Arch> {
-        arch::ARCHES.iter().filter(|arch| self.takes(&arch.probe()))
+        let takes = |(_, program): &&(_, Vec<u8>)| self.takes(program);
+        arch::programs().iter().filter(takes).map(|(arch, _)| *arch)
     }
 
     /// The family of its emulator, by its interpreter's name or by its own.

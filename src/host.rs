@@ -170,7 +170,7 @@ fn parse<T: FromRead>(path: &Path) -> Fact<T> {
 
 fn observe_user_namespace(root: &Root) -> Fact<UserNamespace> {
     let map = read(&root.proc("self/uid_map"))?;
-    let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    let whole = maps_all(&map);
     // A nested namespace may map everything too; its inode tells. A fake root has no inode.
     let inode = fs::read_link(root.proc("self/ns/user")).ok();
     let inode = inode
@@ -184,10 +184,18 @@ fn observe_user_namespace(root: &Root) -> Fact<UserNamespace> {
     })
 }
 
-/// The second column of uid_map is of the namespace around ours.
 fn observe_outer_root(root: &Root) -> Fact<bool> {
-    let map = read(&root.proc("self/uid_map"))?;
-    Ok(map.lines().any(|line| line.split_whitespace().nth(1) == Some("0")))
+    Ok(maps_outer_root(&read(&root.proc("self/uid_map"))?))
+}
+
+/// Whether a uid_map is the initial namespace's, or one like it.
+pub(crate) fn maps_all(map: &str) -> bool {
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Whether root of the namespace around this one is somebody here: by the second column of uid_map.
+pub(crate) fn maps_outer_root(map: &str) -> bool {
+    map.lines().any(|line| line.split_whitespace().nth(1) == Some("0"))
 }
 
 /// Whether process 1 is this one, or an init that was started to run this one's command line.

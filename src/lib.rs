@@ -39,6 +39,9 @@ pub mod terminal;
 
 pub mod error;
 
+#[doc(hidden)]
+pub mod fuzzing;
+
 use std::io::Write;
 
 use cli::{General, Request};

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use procfs::KernelVersion;
 use serde::{Deserialize, Serialize};
 
-use crate::arch::{ARCHES, Arch, HOST};
+use crate::arch::{ARCHES, Arch, HOST, programs};
 use crate::entry::Entry;
 use crate::error::Error;
 use crate::family::QEMU;
@@ -111,6 +111,23 @@ pub struct State {
     pub surroundings: Option<Surroundings>,
 }
 
+/// Entries by the architectures whose programs they take: there may be thousands that take none.
+#[derive(Debug)]
+pub struct Takers<'a>(Vec<(&'static Arch, &'a Entry)>);
+
+impl<'a> Takers<'a> {
+    /// The entry that takes `arch`'s programs.
+    pub fn of(&self, arch: &Arch) -> Option<&'a Entry> {
+        self.0.iter().find(|(other, _)| *other == arch).map(|(_, entry)| *entry)
+    }
+
+    /// The other entries that take what `entry` would.
+    pub fn instead_of(&self, entry: &Entry) -> impl Iterator<Item = Option<&'a Entry>> {
+        let taker = |arch| self.of(arch).filter(|taker| taker.file != entry.file);
+        entry.arches().map(taker)
+    }
+}
+
 /// What runs an architecture's programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunBy<'a> {
@@ -167,6 +184,15 @@ impl State {
         }
         let hidden = |arch: &&Arch| self.run_by(arch) == Ok(Some(RunBy::Hidden));
         ARCHES.iter().filter(hidden).collect()
+    }
+
+    /// The entry that would take each architecture's programs, where there is one.
+    pub fn takers(&self) -> Takers<'_> {
+        let Ok(instance) = &self.instance else { return Takers(Vec::new()) };
+        let taker = |(arch, program): &(&'static Arch, Vec<u8>)| {
+            instance.taker(program).map(|entry| (*arch, entry))
+        };
+        Takers(programs().iter().filter_map(taker).collect())
     }
 
     /// The entry that would take `arch`'s programs, working or not.

@@ -120,24 +120,32 @@ fn configured(root: &Root) -> Vec<String> {
             }
         }
     }
-    let rules = files.values().flat_map(|text| text.lines());
-    let rules = rules.filter(|rule| !rule.is_empty() && !rule.starts_with(['#', ';']));
+    files.values().flat_map(|text| registered_by(text)).map(str::to_owned).collect()
+}
+
+/// Names of the entries that a file of binfmt.d registers.
+pub(crate) fn registered_by(conf: &str) -> Vec<&str> {
+    let rules = conf.lines().filter(|rule| !rule.is_empty() && !rule.starts_with(['#', ';']));
     rules
         .filter_map(|rule| {
             let delimiter = rule.chars().next()?;
-            rule[delimiter.len_utf8()..].split(delimiter).next().map(str::to_owned)
+            rule[delimiter.len_utf8()..].split(delimiter).next()
         })
         .collect()
 }
 
-/// The version line of its paragraph in dpkg's status file.
 fn binfmt_support(root: &Root) -> Option<String> {
     let status = fs::read_to_string(root.path("/var/lib/dpkg/status")).ok()?;
+    installed_binfmt_support(&status).map(str::to_owned)
+}
+
+/// The version line of its paragraph in dpkg's status file.
+pub(crate) fn installed_binfmt_support(status: &str) -> Option<&str> {
     let paragraph = status.split("\n\n").find(|paragraph| {
         paragraph.lines().any(|line| line == "Package: binfmt-support")
             && paragraph.lines().any(|line| line == "Status: install ok installed")
     })?;
-    paragraph.lines().find_map(|line| line.strip_prefix("Version: ")).map(str::to_owned)
+    paragraph.lines().find_map(|line| line.strip_prefix("Version: "))
 }
 
 fn builders(root: &Root) -> Fact<Vec<String>> {

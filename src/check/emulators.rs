@@ -271,8 +271,9 @@ fn interpreters(state: &State, kind: Interpreter) -> Vec<Result> {
 }
 
 fn runs(state: &State) -> Vec<Result> {
+    let takers = state.takers();
     each(state, "every emulator runs a test program", |entry| {
-        let arch = entry.arches().find(|arch| state.matching_entry(arch) == Some(entry))?;
+        let arch = entry.arches().find(|arch| takers.of(arch) == Some(entry))?;
         let probe = state.probe(arch)?;
         // What lacks F fails for that reason, which has a check of its own.
         let expected = !entry.flags.has('F') && matches!(probe.outcome, Outcome::Refused(_));

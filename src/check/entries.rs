@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use super::{Check, Level, Result, Way, echo, ok, repair, unknown};
 use crate::arch::{ARCHES, Arch, Data, HOST};
 use crate::entry::{Entry, Rule};
-use crate::state::{Instance, State};
+use crate::state::{Instance, State, Takers};
 
 /// In match order of causes: an entry that is off need not be looked at further.
 pub(super) const CHECKS: &[Check] = &[
@@ -75,21 +75,20 @@ pub(super) fn each(
         Ok(instance) => instance,
         Err(unknown) => return unknown,
     };
+    let takers = state.takers();
     let found: Vec<_> = instance
         .entries
         .iter()
-        .filter(|entry| entry.enabled && entry.is_qemu() && !hidden(entry, state))
+        .filter(|entry| entry.enabled && entry.is_qemu() && !hidden(entry, &takers))
         .filter_map(look)
         .collect();
     if found.is_empty() { ok(all_well) } else { found }
 }
 
 /// Whether newer entries take everything that this one would.
-fn hidden(entry: &Entry, state: &State) -> bool {
-    let mut arches = entry.arches().peekable();
-    arches.peek().is_some()
-        && arches
-            .all(|arch| state.matching_entry(arch).is_some_and(|taker| taker.name != entry.name))
+fn hidden(entry: &Entry, takers: &Takers<'_>) -> bool {
+    let mut others = takers.instead_of(entry).peekable();
+    others.peek().is_some() && others.all(|other| other.is_some())
 }
 
 pub(super) fn result(level: Level, what: String, effect: String, way: Way) -> Result {
@@ -214,10 +213,10 @@ fn shadowed(state: &State) -> Vec<Result> {
         Ok(instance) => instance,
         Err(unknown) => return unknown,
     };
+    let takers = state.takers();
     let look = |entry: &Entry| {
-        let taker = |arch| state.matching_entry(arch).filter(|taker| taker.name != entry.name);
         // One of another tool is for `entry-duplicate`.
-        let winner = entry.arches().find_map(taker).filter(|winner| winner.is_qemu())?;
+        let winner = takers.instead_of(entry).flatten().next().filter(|winner| winner.is_qemu())?;
         let what = format!("{} is hidden by the newer {}", entry.name, winner.name);
         let effect = format!("nothing, as long as {} works", winner.name);
         Some(result(Level::Warning, what, effect, remove(entry)))

@@ -140,7 +140,7 @@ struct Manifest(BTreeMap<PathBuf, Vec<String>>);
 impl Manifest {
     fn parse(text: &str) -> Self {
         let mut this = Self::default();
-        for (sha256, path) in text.lines().filter_map(|line| line.split_once("  ")) {
+        for (sha256, path) in text.split('\n').filter_map(|line| line.split_once("  ")) {
             this.add(Path::new(path), sha256);
         }
         this
@@ -728,7 +728,7 @@ fn explain(tree: &Tree, lib_dir: &Path, path: &Path, error: Error) -> Error {
 
 /// The registrations in a file of ours, by entry.
 fn parse_conf(text: &str) -> BTreeMap<String, String> {
-    let rules = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let rules = text.split('\n').filter(|line| !line.is_empty() && !line.starts_with('#'));
     rules
         .filter_map(|rule| {
             let (name, _) = Registration::name_and_interpreter(rule)?;
@@ -752,6 +752,13 @@ fn conf(rules: &BTreeMap<String, String>) -> String {
         let _ = writeln!(text, "{rule}");
         text
     })
+}
+
+/// Whether both readers give back what they wrote, whatever they read; for [`crate::fuzzing`].
+pub(crate) fn readers_are_inverses(text: &str) -> bool {
+    let manifest = Manifest::parse(text);
+    let rules = parse_conf(text);
+    Manifest::parse(&manifest.text()) == manifest && parse_conf(&conf(&rules)) == rules
 }
 
 #[cfg(test)]

@@ -297,10 +297,15 @@ fn subordinate(file: &str, root: &Root) -> Option<(u32, u32)> {
     let uid = geteuid();
     let name = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
     let text = std::fs::read_to_string(root.path("/etc").join(file)).ok()?;
+    subordinate_to(&[name.as_deref().unwrap_or_default(), &uid.to_string()], &text)
+}
+
+/// First id and count of the range that belongs to an owner of one of these names (subuid(5)).
+pub(crate) fn subordinate_to(names: &[&str], text: &str) -> Option<(u32, u32)> {
     text.lines().find_map(|line| {
         let mut fields = line.split(':');
         let owner = fields.next()?;
-        let mine = Some(owner) == name.as_deref() || owner == uid.to_string();
+        let mine = !owner.is_empty() && names.contains(&owner);
         let range = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
         mine.then_some(range)
     })

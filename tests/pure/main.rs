@@ -12,5 +12,6 @@ mod support;
 mod architecture;
 mod doctor;
 mod documents;
+mod fuzz;
 mod hosts;
 mod parsers;
