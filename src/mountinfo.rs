@@ -98,6 +98,8 @@ impl<'a> Mounts<'a> {
         let mut prefixes: Vec<_> = self.path.ancestors().collect();
         prefixes.reverse();
         let mut here: Option<&Mounted> = None;
+        // The kernel gives no circle of parents; a text may.
+        let mut left = self.on_the_way.len();
         for prefix in prefixes {
             // Mounts may be stacked on one point. After a chroot the first has no parent in the list.
             let next = |here: Option<&Mounted>| {
@@ -109,8 +111,9 @@ impl<'a> Mounts<'a> {
                     on_top && mounted.at == prefix
                 })
             };
-            while let Some(mounted) = next(here) {
+            while let Some(mounted) = next(here).filter(|_| left > 0) {
                 here = Some(mounted);
+                left -= 1;
             }
         }
         here.filter(|mounted| mounted.at == self.path)
