@@ -273,3 +273,46 @@ impl Linking {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::rc::Rc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn piece(bytes: &[u8], len: u64) -> Piece {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file.set_len(len).unwrap();
+        Piece { file: Rc::new(file), start: 0, len }
+    }
+
+    proptest! {
+        /// Whatever a header says, no more is read than there is, and than is bearable.
+        #[test]
+        fn damaged_programs_are_read_within_bounds(
+            changes in proptest::collection::vec((0usize..1000, any::<u8>()), 1..8),
+            len in prop_oneof![0u64..5000, Just(1 << 32)],
+        ) {
+            for arch in crate::arch::ARCHES {
+                let mut program = arch.program(&[0; 900]);
+                for (at, byte) in &changes {
+                    let at = at % program.len();
+                    program[at] = *byte;
+                }
+                let _ = read(&piece(&program, len));
+            }
+        }
+    }
+
+    #[test]
+    fn this_very_program_is_read() {
+        let path = std::env::current_exe().unwrap();
+        let bytes = std::fs::read(path).unwrap();
+        let linking = read(&piece(&bytes, bytes.len() as u64)).unwrap();
+        assert!(linking.entry != 0 && !linking.starts_with_nothing && !linking.debug_only);
+    }
+}
