@@ -24,7 +24,11 @@ for i in 1 2 3 4 5 6 7 8 9; do
     ls -l /usr/bin | sort | md5sum
 done
 """
-USERS = 'tail -f /dev/null & setpriv --reuid 1 --regid 1 --clear-groups tail -f /dev/null & sleep 8; kill $(jobs -p)'
+USERS = """
+timeout 8 tail -f /dev/null &
+setpriv --reuid 1 --regid 1 --clear-groups timeout 8 tail -f /dev/null &
+wait
+"""
 
 
 def stores():
