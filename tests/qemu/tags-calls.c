@@ -156,7 +156,7 @@ static void processes(void)
     static char program[] = "/proc/self/exe", argument[] = "child", *arguments[] = { 0, 0, 0 }, *variables[] = { 0, 0 };
     static char variable[] = "A=b", name[17];
     /* As the kernel has it. */
-    struct { void *handler; unsigned long flags; void *restorer; uint64_t mask; } old, act = { on_signal, SA_SIGINFO, 0, 0 };
+    struct { void *handler; unsigned long flags; void *restorer; uint64_t mask; } old, act = { on_signal, SA_SIGINFO };
     struct utsname uts;
     struct rusage usage;
     struct rlimit64 { uint64_t now, most; } limit;

@@ -1,7 +1,9 @@
 """For scenarios of emulators: ours, Debian's, and a user without rights. This machine's binfmt_misc is not touched."""
 
+import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from machine import CACHE, TOP, Result, need, output, run, script
 from qemu import ARCHES, unpack
 
 AS_NOBODY = Path(__file__).parent / 'as-nobody'
+IN_GUEST = Path(__file__).parent / 'in-guest'
 
 
 @pytest.fixture(scope='session')
@@ -99,3 +102,38 @@ def qemu_source(work: Path) -> Path:
         CACHE.mkdir(parents=True, exist_ok=True)
         subprocess.run(['mv', work / 'qemu/src', source], check=True)
     return source
+
+
+@dataclass
+class Guest:
+    """A root of one architecture, whose programs run with our emulators or Debian's."""
+
+    arch: str
+    root: Path
+    binfmtctl: Path
+    home: Path
+    emulators: dict[str, Path]
+
+    def run(self, whose: str, *words: str, timeout: float = 600) -> Result:
+        """Runs a command as nobody, in processes of its own that end with it; `whose` is ours or debians."""
+        return run(
+            IN_GUEST, self.binfmtctl, self.emulators[whose], self.arch, self.root, self.home, *words, timeout=timeout
+        )
+
+
+@pytest.fixture(scope='session')
+def guest(binfmtctl: Path, home: Path, ours: Path, debians: Path) -> Callable[..., Guest]:
+    """Makes a root with packages that are unpacked, but not configured; it is kept for the next time."""
+
+    def make(name: str, arch: str, *packages: str) -> Guest:
+        root = CACHE / f'{name}-{arch}'
+        script('guests', '--root', root, arch, 'coreutils', 'dash', 'libc-bin', *packages)
+        (root / 'etc/passwd').write_text('root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/sh\n')
+        (root / 'etc/group').write_text('root:x:0:\nnogroup:x:65534:\n')
+        (root / 'etc/hosts').write_text('127.0.0.1 localhost\n::1 localhost\n')
+        for name in 'root', 'out':
+            (home / name).mkdir(exist_ok=True)
+        shutil.chown(home / 'out', 'nobody')
+        return Guest(arch, root, binfmtctl, home, {'ours': ours, 'debians': debians})
+
+    return make

@@ -12,6 +12,7 @@ first comment may say more, as words KEY=VALUE:
     like     debian: it must print what it prints with Debian's emulator, and end with the same status
     timeout  in seconds, for each run (120)
     flags    for the compiler, at the end of its command
+    broken   for which architectures, or all, it is known to fail; when it does not any more, that is a failure, too
 """
 
 import re
@@ -38,6 +39,7 @@ class Program:
     like: str = ''
     timeout: str = '120'
     flags: str = ''
+    broken: str = ''
 
     @classmethod
     def read(cls, source: Path) -> 'Program':
@@ -66,7 +68,9 @@ def cases():
         for arch in program.arches.split(','):
             for cpu in program.cpus.split(','):
                 name = f'{source.stem}-{arch}' + ('' if cpu == 'default' else f'-{cpu}')
-                yield pytest.param(program, arch, cpu, id=name)
+                broken = program.broken == 'all' or arch in program.broken.split(',')
+                known = pytest.mark.xfail(broken, reason='told in its comment', strict=True)
+                yield pytest.param(program, arch, cpu, id=name, marks=known)
 
 
 def setup_module():
