@@ -87,5 +87,5 @@ fn no_reader_panics_or_hangs_on_spoilt_input() {
             );
         }
     }
-    println!("{} readers, {rounds} spoilt inputs each", READERS.len());
+    crate::support::say(&format!("{} readers, {rounds} spoilt inputs each", READERS.len()));
 }
