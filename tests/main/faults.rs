@@ -163,7 +163,7 @@ fn hold_removes_all_that_it_can_at_its_end() {
     let ran = in_namespace(
         r#"$B hold --install arm64,riscv64 --remove-on-exit --ready-file $T/ready 2>$T/log & pid=$!
            for i in $(seq 100); do [ ! -e $T/ready ] || break; sleep 0.1; done
-           mount -o remount,bind,ro $M; kill $pid; wait $pid || echo $?; grep -c '^removing: .* cannot remove' $T/log"#,
+           mount -o remount,bind,ro $M; kill $pid; wait $pid || echo $?; grep -c 'removing: .* cannot remove' $T/log"#,
     )
     .ok();
     assert_eq!(ran.stdout, "1\n2\n");
