@@ -213,6 +213,11 @@ fn is_waiting(name: &str) -> bool {
     name.ends_with("-waiting")
 }
 
+/// What tells one file from all others.
+fn file_id(metadata: io::Result<fs::Metadata>) -> Option<(u64, u64)> {
+    metadata.ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
 /// Whether a program needs no libraries.
 fn is_static(file: &File) -> bool {
     let mut start = vec![0; elf::ENOUGH];
@@ -344,37 +349,46 @@ impl Stage {
             return (None, None);
         };
         drop(command); // and with it our own writing end
-        let program = openat(
-            &self.processes,
-            Root::exe_of(child.id()),
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        );
-
+        let program = self.program_of(child.id());
         let printed = read_printed(&mut from, filling + MOST_PRINTED);
         drop(from);
         wait_until(&mut child, Instant::now() + TIME_LIMIT);
         let text = String::from_utf8_lossy(printed.get(filling..).unwrap_or_default()).into_owned();
         let version = QEMU.version(&text);
-        (version, program.ok().map(File::from))
+        (version, program)
+    }
+
+    /// The program that a child runs, as long as the child lives.
+    ///
+    /// A child runs ours at first, and may do so for a moment yet when it is said to be started: the
+    /// parent of a `vfork` goes on before the kernel has put the new program in the old one's place.
+    fn program_of(&self, child: u32) -> Option<File> {
+        let open = |pid| {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            openat(&self.processes, Root::exe_of(pid), flags, Mode::empty()).map(File::from).ok()
+        };
+        let ours = open(std::process::id()).and_then(|file| file_id(file.metadata()));
+        let end = Instant::now() + TIME_LIMIT;
+        loop {
+            let program = open(child)?;
+            if file_id(program.metadata()) != ours || Instant::now() >= end {
+                return Some(program);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Starts a test program that waits, and sees what then runs: it, or an emulator of it.
     fn who_runs(&self, name: &str) -> (Program, Option<Identity>) {
         let nothing = (Program::Unknown, None);
         let Ok(mut child) = self.command(name).spawn() else { return nothing };
-        let link = Root::exe_of(child.id());
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let running = openat(&self.processes, &link, flags, Mode::empty()).map(File::from);
-        let path = readlinkat(&self.processes, &link, Vec::new()).ok();
+        let running = self.program_of(child.id());
+        let path = readlinkat(&self.processes, Root::exe_of(child.id()), Vec::new()).ok();
         let _ = child.kill();
         let _ = child.wait();
-        let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-        let (Ok(running), Ok(program)) = (running, fs::metadata(self.dir.join(name)).map(id))
-        else {
-            return nothing;
-        };
-        if running.metadata().is_ok_and(|metadata| id(metadata) == program) {
+        let program = file_id(fs::metadata(self.dir.join(name)));
+        let (Some(running), Some(program)) = (running, program) else { return nothing };
+        if file_id(running.metadata()) == Some(program) {
             return (Program::Itself, None);
         }
         let path = path.map(|path| PathBuf::from(OsString::from_vec(path.into_bytes())));
