@@ -25,7 +25,7 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -33,8 +33,10 @@ use std::thread;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{chdir, chroot};
-use rustix::fs::{MemfdFlags, XattrFlags, getxattr, memfd_create, setxattr};
+use rustix::fs::{MemfdFlags, Mode, OFlags, XattrFlags, getxattr, memfd_create, open, setxattr};
 
 use crate::emulator::{Emulator, Emulators};
 use crate::entry::Registration;
@@ -285,11 +287,12 @@ fn own_label() -> Option<Vec<u8>> {
 /// # Errors
 /// Where the kernel gives none.
 pub fn in_memory<'a>(
+    root: &Root,
     emulators: &Emulators,
     jobs: Vec<Job<'a>>,
 ) -> Result<Vec<Unpacked<'a>>, Error> {
     let wanted: Vec<_> = jobs.iter().map(|job| job.emulator).collect();
-    let files = memory_files(emulators, &wanted)?;
+    let files = memory_files(root, emulators, &wanted)?;
     Ok(files
         .into_iter()
         .zip(jobs)
@@ -302,13 +305,14 @@ pub fn in_memory<'a>(
 /// # Errors
 /// Where the kernel gives none.
 pub fn memory_files(
+    root: &Root,
     emulators: &Emulators,
     wanted: &[&Emulator],
 ) -> Result<Vec<Result<File, Error>>, Error> {
     let (mut files, mut writers) = (Vec::new(), Vec::new());
     for emulator in wanted {
         let failed = |error: std::io::Error| Error::system(Op::Memory, &emulator.shown_as, error);
-        let writer = memory_file(emulator).map_err(|errno| failed(errno.into()))?;
+        let writer = memory_file(root, emulator).map_err(|errno| failed(errno.into()))?;
         writer.set_permissions(Permissions::from_mode(0o755)).map_err(failed)?;
         // The kernel executes no file that is open for writing: keep a second, read-only opening.
         files.push(File::open(Root::fd_path(writer.as_raw_fd())).map_err(failed)?);
@@ -318,12 +322,25 @@ pub fn memory_files(
     Ok(unpacked.map(|(result, file)| result.map(|()| file)).collect())
 }
 
-/// A memory file that may be executed: Linux 6.3 wants that said, where vm.memfd_noexec is 1.
-fn memory_file(emulator: &Emulator) -> rustix::io::Result<File> {
+/// A file without a name in memory, which may be executed. Linux 6.3 wants that said where
+/// vm.memfd_noexec is 1. Where it is 2 it gives none, and one in a tmpfs of the system's serves as well.
+fn memory_file(root: &Root, emulator: &Emulator) -> rustix::io::Result<File> {
     let name = emulator.name.as_str();
     match memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::EXEC) {
         Err(rustix::io::Errno::INVAL) => memfd_create(name, MemfdFlags::CLOEXEC),
+        Err(rustix::io::Errno::ACCESS) => in_tmpfs(root).ok_or(rustix::io::Errno::ACCESS),
         other => other,
     }
     .map(File::from)
+}
+
+/// A file without a name in a tmpfs from which programs can be started.
+fn in_tmpfs(root: &Root) -> Option<OwnedFd> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let places = ["/dev/shm", "/run", "/tmp", "/dev"].map(|place| root.path(place));
+    let fit = |place: &&PathBuf| {
+        statfs(place.as_path()).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC)
+            && statvfs(place.as_path()).is_ok_and(|fs| !fs.flags().contains(FsFlags::ST_NOEXEC))
+    };
+    places.iter().filter(fit).find_map(|place| open(place, flags, Mode::from_raw_mode(0o700)).ok())
 }

@@ -274,7 +274,7 @@ fn register_all(
         }
     }
     let arches: Vec<_> = jobs.iter().map(|job| job.arch).collect();
-    match anchor::in_memory(emulators, jobs) {
+    match anchor::in_memory(root, emulators, jobs) {
         Ok(unpacked) => work(unpacked),
         // Nothing was registered, for a reason that all share.
         Err(error) => {

@@ -390,7 +390,7 @@ fn hint(op: Op, errno: Errno, target: &str) -> Option<&'static str> {
         (Op::Read, ENOTDIR) => "a directory was expected: check the path",
         (Op::Read, EACCES) => "you may not read it: run it as root, with sudo",
         (Op::Memory, EACCES) => {
-            "memory files may not be executed here: run `sysctl vm.memfd_noexec=1`, or the container with --privileged"
+            "memory files may not be executed here: run `sysctl vm.memfd_noexec=1`, or the container with --privileged or --tmpfs /run:exec"
         }
         (Op::List, ENOENT) => "--qemu-binary-path takes a directory that is there",
         (Op::List, ENOTDIR) => "--qemu-binary-path takes a directory",

@@ -6,7 +6,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "makes a namespace and a root for one program")]
 
-use std::ffi::{OsStr, OsString};
+mod sigpipe;
+
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -19,7 +21,7 @@ use std::process::{Child, Command, Stdio};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::CloneFlags;
-use nix::unistd::{Gid, Uid, chdir, chroot, getegid, geteuid, pivot_root};
+use nix::unistd::{Gid, Uid, chdir, chroot, execvp, getegid, geteuid, pivot_root};
 use rustix::fs::{FileType, Mode, OFlags, fstat};
 use rustix::process::umask;
 
@@ -95,8 +97,25 @@ pub(crate) fn run(context: &mut Context<'_>, request: &Run) -> Result<(), Error>
         become_user(&processes, uid, gid)?;
     }
     rustix::process::umask(umask);
-    let error = Command::new(&request.program).args(&request.arguments).exec();
-    Err(Error::system(Op::Start, &request.program, error))
+    let errno = start(&request.program, &request.arguments);
+    Err(Error::system(Op::Start, &request.program, errno))
+}
+
+/// Becomes the program, with what our caller did about SIGPIPE; returns the reason where that fails.
+fn start(program: &OsStr, arguments: &[OsString]) -> std::io::Error {
+    if !sigpipe::was_ignored() {
+        // Sets it back to what it is by default.
+        return Command::new(program).args(arguments).exec();
+    }
+    let all = std::iter::once(program).chain(arguments.iter().map(OsString::as_os_str));
+    let words: Result<Vec<_>, _> = all.map(|word| CString::new(word.as_bytes())).collect();
+    match words.as_deref() {
+        Ok(words @ [program, ..]) => match execvp(program, words) {
+            Err(errno) => errno.into(),
+            Ok(never) => match never {},
+        },
+        _ => Errno::EINVAL.into(),
+    }
 }
 
 /// Paths of these emulators, and the files that must stay open for them: in the user's cache, or where that
@@ -120,7 +139,7 @@ fn unpack(
         },
     };
     context.log.line(&format!("note: emulators are unpacked to memory, at each run: {why}"));
-    let files = anchor::memory_files(context.emulators, wanted)?;
+    let files = anchor::memory_files(context.root, context.emulators, wanted)?;
     let files = files.into_iter().collect::<Result<Vec<_>, _>>()?;
     Ok((files.iter().map(|file| Root::fd_path(file.as_raw_fd())).collect(), files))
 }

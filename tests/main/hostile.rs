@@ -154,3 +154,37 @@ fn thousands_of_mounts_and_entries_are_looked_at_within_a_second() {
     // Generous: this is a debug build on a machine that runs other tests. 62eaeb5 took minutes.
     assert!(status < 10_000 && doctor < 10_000, "{status} ms, {doctor} ms");
 }
+
+/// Debian and others set vm.memfd_noexec. It is the process namespace's own; memory files are what an install without
+/// CAP_SYS_ADMIN uses.
+#[test]
+fn memory_files_may_not_be_executed_and_a_tmpfs_serves() {
+    let ran = in_namespace(
+        r#"mount -t binfmt_misc none $M; mount -t tmpfs -o noexec none /dev/shm
+           without() { setpriv --bounding-set -sys_admin --inh-caps -all "$@"; }
+           for value in 1 2; do
+               echo $value >/proc/sys/vm/memfd_noexec; cat /proc/sys/vm/memfd_noexec
+               without $B --install arm64 2>/dev/null | grep -c '"linux/arm64"'
+               env -u HOME -u XDG_CACHE_HOME $B run --platform arm64 true; echo $?
+               $B --uninstall arm64 >/dev/null 2>&1
+           done
+           for place in /run /tmp /dev; do mount -t tmpfs -o noexec none $place; done
+           without $B --install arm64 2>&1 >/dev/null | grep memfd_noexec; ls $M; find /run /tmp -type f"#,
+    )
+    .ok();
+    let hint = "hint: memory files may not be executed here: run `sysctl vm.memfd_noexec=1`, or the container with --privileged or --tmpfs /run:exec\n";
+    assert_eq!(ran.stdout, format!("1\n1\n0\n2\n1\n0\n{hint}register\nstatus\n"), "{}", ran.stderr);
+}
+
+/// The disposition of SIGPIPE belongs to the program, which gets it as `run`'s caller had it.
+#[test]
+fn a_program_finds_sigpipe_as_its_caller_had_it() {
+    let ran = in_namespace(
+        r#"ignored() { "$@" $B run --platform arm64 sed -n 's/^SigIgn:.*\(....\)$/\1/p' /proc/self/status; }
+           export XDG_CACHE_HOME=$T/c; ignored env; ignored env --ignore-signal=PIPE; ignored env --ignore-signal=INT,PIPE
+           env --ignore-signal=PIPE $B run -- nonesuch || echo $?"#,
+    )
+    .ok();
+    assert_eq!(ran.stdout, "0000\n1000\n1002\n127\n", "{}", ran.stderr);
+    assert_eq!(ran.last_line(), "error: cannot start nonesuch: No such file or directory");
+}
