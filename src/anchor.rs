@@ -52,7 +52,7 @@ const SELINUX: &str = "security.selinux";
 
 /// How the emulators of one install are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
+pub(crate) enum Kept {
     /// In trees that also hold the instance.
     Anchored,
     /// In trees or memory files; the instance lives as long as somebody else's mount of it.
@@ -61,7 +61,7 @@ pub enum Kept {
 
 /// An emulator that was unpacked, with the entry that is to be made for it.
 #[derive(Debug)]
-pub struct Unpacked<'a> {
+pub(crate) struct Unpacked<'a> {
     /// What is to be registered.
     pub job: Job<'a>,
     file: Result<Held, Error>,
@@ -83,7 +83,11 @@ impl Unpacked<'_> {
     ///
     /// # Errors
     /// What went wrong when it was unpacked, or the kernel's answer.
-    pub fn register(&self, registration: &Registration, instance: &Path) -> Result<(), Error> {
+    pub(crate) fn register(
+        &self,
+        registration: &Registration,
+        instance: &Path,
+    ) -> Result<(), Error> {
         match &self.file {
             Err(error) => Err(error.clone()),
             // In a thread with a root of its own, where the emulator is at the path to be shown.
@@ -126,7 +130,10 @@ fn register_memory(
 ///
 /// # Errors
 /// The kernel's answer.
-pub fn write_registration(instance: &Path, registration: &Registration) -> Result<(), Error> {
+pub(crate) fn write_registration(
+    instance: &Path,
+    registration: &Registration,
+) -> Result<(), Error> {
     let register = instance.join("register");
     let failed = |error| {
         let what = format!("{} in {}", registration.name(), register.display());
@@ -151,7 +158,7 @@ pub fn write_registration(instance: &Path, registration: &Registration) -> Resul
 /// # Errors
 /// Where trees cannot be built at all, mostly for want of CAP_SYS_ADMIN or CAP_SYS_CHROOT; `work`
 /// has not run then.
-pub fn with_trees<'a, T: Send>(
+pub(crate) fn with_trees<'a, T: Send>(
     root: &Root,
     emulators: &Emulators,
     jobs: Vec<Job<'a>>,
@@ -286,7 +293,7 @@ fn own_label() -> Option<Vec<u8>> {
 ///
 /// # Errors
 /// Where the kernel gives none.
-pub fn in_memory<'a>(
+pub(crate) fn in_memory<'a>(
     root: &Root,
     emulators: &Emulators,
     jobs: Vec<Job<'a>>,
@@ -304,7 +311,7 @@ pub fn in_memory<'a>(
 ///
 /// # Errors
 /// Where the kernel gives none.
-pub fn memory_files(
+pub(crate) fn memory_files(
     root: &Root,
     emulators: &Emulators,
     wanted: &[&Emulator],

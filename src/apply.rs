@@ -28,7 +28,7 @@ use crate::state::{Identity, Instance, Mount, State, UserNamespace};
 
 /// What became of one item.
 #[derive(Debug)]
-pub struct StepResult {
+pub(crate) struct StepResult {
     /// The name for the log.
     pub subject: String,
     /// The architecture of an entry that was made.
@@ -39,7 +39,7 @@ pub struct StepResult {
 
 /// What was done about one item.
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// An entry was made; its emulator, once that has run a program.
     Registered(Option<Identity>),
     /// An entry was put in another's place.
@@ -76,12 +76,12 @@ impl fmt::Display for StepResult {
 
 impl StepResult {
     /// Whether an entry was made for it.
-    pub fn registered(&self) -> bool {
+    pub(crate) fn registered(&self) -> bool {
         matches!(self.outcome, Outcome::Registered(_) | Outcome::Replaced(_))
     }
 
     /// Whether another run did what was to be done: it had the entry, or the mount, a moment before.
-    pub fn lost_a_race(&self) -> bool {
+    pub(crate) fn lost_a_race(&self) -> bool {
         matches!(
             &self.outcome,
             Outcome::Failed(Error::System {
@@ -99,7 +99,7 @@ impl StepResult {
 ///
 /// # Errors
 /// As mount(2).
-pub fn mount(root: &Root, state: &State) -> Result<bool, Error> {
+pub(crate) fn mount(root: &Root, state: &State) -> Result<bool, Error> {
     if state.mounted() {
         return Ok(false);
     }
@@ -122,7 +122,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// It is a lock on the instance's own file `register`: the one thing that containers and their host
 /// share, and that only root can open. So nobody else can hold it up.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     _register: File,
     /// Whether another run had it first.
     pub waited: bool,
@@ -131,7 +131,7 @@ pub struct Lock {
 impl Lock {
     /// Takes the lock; `None` where it cannot be had, and one goes on without. `waiting` is called
     /// when another run has it.
-    pub fn take(root: &Root, waiting: impl FnOnce()) -> Option<Self> {
+    pub(crate) fn take(root: &Root, waiting: impl FnOnce()) -> Option<Self> {
         let register = root.path(root.mount_point()).join("register");
         let register = File::options().write(true).open(register).ok()?;
         match lock_file(&register, waiting) {
@@ -144,7 +144,7 @@ impl Lock {
 
 /// How one came to a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub(crate) enum Turn {
     /// Nobody had it.
     AtOnce,
     /// Another process had it first.
@@ -158,7 +158,7 @@ pub enum Turn {
 /// Locks a file, and waits for another process that has done so, but not for ever.
 ///
 /// The file must be one that only its owner can open: whoever can, can keep others waiting.
-pub fn lock_file(file: &File, waiting: impl FnOnce()) -> Turn {
+pub(crate) fn lock_file(file: &File, waiting: impl FnOnce()) -> Turn {
     let locked = || flock(file, FlockOperation::NonBlockingLockExclusive);
     match locked() {
         Ok(()) => return Turn::AtOnce,
@@ -179,7 +179,7 @@ pub fn lock_file(file: &File, waiting: impl FnOnce()) -> Turn {
 ///
 /// # Errors
 /// The kernel's answer.
-pub fn remove_entry(instance: &Path, file: &OsStr) -> Result<(), Error> {
+pub(crate) fn remove_entry(instance: &Path, file: &OsStr) -> Result<(), Error> {
     let path = instance.join(file);
     match File::options().write(true).open(&path).and_then(|mut entry| entry.write_all(b"-1")) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -190,7 +190,7 @@ pub fn remove_entry(instance: &Path, file: &OsStr) -> Result<(), Error> {
 }
 
 /// Carries out a plan that removes entries, through a mount of their instance.
-pub fn uninstall(instance: &Path, plan: &Plan<'_>) -> Vec<StepResult> {
+pub(crate) fn uninstall(instance: &Path, plan: &Plan<'_>) -> Vec<StepResult> {
     let remove = |action: &Action<'_>| match action {
         Action::Remove(file) => match remove_entry(instance, file) {
             Ok(()) if instance.join(file).exists() => Outcome::Failed(Error::StillThere),
@@ -212,7 +212,7 @@ pub fn uninstall(instance: &Path, plan: &Plan<'_>) -> Vec<StepResult> {
 /// entry has been, while the other was still there.
 ///
 /// `note` takes what the user should know of how it was done.
-pub fn install(
+pub(crate) fn install(
     root: &Root,
     plan: Plan<'_>,
     emulators: &Emulators,
@@ -349,7 +349,12 @@ fn dead_on_arrival(registration: &Registration, outcome: &str) -> Error {
 /// Judges new entries by what ran after all was done, and takes back what does not work.
 ///
 /// Returns whether any entry was taken back.
-pub fn prove(root: &Root, results: &mut [StepResult], state: &State, names: &Emulators) -> bool {
+pub(crate) fn prove(
+    root: &Root,
+    results: &mut [StepResult],
+    state: &State,
+    names: &Emulators,
+) -> bool {
     let mut taken_back = false;
     for result in results {
         let (Some(arch), Outcome::Registered(emulator)) = (result.arch, &mut result.outcome) else {
@@ -377,7 +382,7 @@ pub fn prove(root: &Root, results: &mut [StepResult], state: &State, names: &Emu
 ///
 /// # Errors
 /// Where that cannot be tried: somebody uses the mount. Nothing is changed then.
-pub fn prove_lasting(root: &Root, results: &mut [StepResult]) -> Result<(), Error> {
+pub(crate) fn prove_lasting(root: &Root, results: &mut [StepResult]) -> Result<(), Error> {
     let at = root.path(root.mount_point());
     let end = Instant::now() + Duration::from_secs(2);
     // A process that looks at an entry, or another run of this program, is soon done.

@@ -381,7 +381,7 @@ impl Arch {
 /// One representative of every feature group that the x86-64 psABI adds at that level; AVX and
 /// AVX-512 also need the operating system's consent, which an instruction tests and CPUID's
 /// feature bit does not.
-pub const AMD64_LEVELS: &[(&str, &[u8])] = &[
+pub(crate) const AMD64_LEVELS: &[(&str, &[u8])] = &[
     // popcnt eax,eax; pcmpgtq xmm0,xmm0; pshufb xmm0,xmm0
     ("v2", b"\xf3\x0f\xb8\xc0\x66\x0f\x38\x37\xc0\x66\x0f\x38\x00\xc0"),
     // vpaddd ymm0,ymm0,ymm0; andn eax,eax,eax; shlx eax,eax,eax; vfmadd231ps ymm0,ymm0,ymm0;
@@ -408,14 +408,14 @@ impl Arch {
 }
 
 /// All architectures, each with its test program: what entries are compared with.
-pub fn programs() -> &'static [(&'static Arch, Vec<u8>)] {
+pub(crate) fn programs() -> &'static [(&'static Arch, Vec<u8>)] {
     static PROGRAMS: LazyLock<Vec<(&Arch, Vec<u8>)>> =
         LazyLock::new(|| ARCHES.iter().map(|arch| (arch, arch.probe())).collect());
     &PROGRAMS
 }
 
 /// What binfmt_misc does: compare the masked start of a file with a magic.
-pub fn matches(header: &[u8], magic: &[u8], mask: &[u8]) -> bool {
+pub(crate) fn matches(header: &[u8], magic: &[u8], mask: &[u8]) -> bool {
     header.len() >= magic.len()
         && (0..magic.len()).all(|i| (header[i] ^ magic[i]) & mask.get(i).unwrap_or(&0xff) == 0)
 }

@@ -20,7 +20,7 @@ use crate::error::{Error, Op};
 
 /// One user's cache.
 #[derive(Debug)]
-pub struct Cache {
+pub(crate) struct Cache {
     dir: PathBuf,
 }
 
@@ -29,7 +29,7 @@ impl Cache {
     ///
     /// # Errors
     /// The kernel's answer; a directory that others own or may write to.
-    pub fn open() -> Result<Option<Self>, Error> {
+    pub(crate) fn open() -> Result<Option<Self>, Error> {
         let absolute =
             |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let base =
@@ -54,7 +54,7 @@ impl Cache {
     ///
     /// # Errors
     /// What cannot be removed.
-    pub fn clear(self) -> Result<PathBuf, Error> {
+    pub(crate) fn clear(self) -> Result<PathBuf, Error> {
         fs::remove_dir_all(&self.dir)
             .map_err(|error| Error::system(Op::WriteFile, &self.dir, error))?;
         Ok(self.dir)
@@ -64,7 +64,11 @@ impl Cache {
     ///
     /// # Errors
     /// What prevents the first that cannot be had.
-    pub fn paths(&self, all: &Emulators, wanted: &[&Emulator]) -> Result<Vec<PathBuf>, Error> {
+    pub(crate) fn paths(
+        &self,
+        all: &Emulators,
+        wanted: &[&Emulator],
+    ) -> Result<Vec<PathBuf>, Error> {
         let mut paths = Vec::new();
         let mut missing = Vec::new();
         for emulator in wanted {

@@ -522,7 +522,7 @@ impl From<Error> for Unclear {
 }
 
 /// clap's definition, for man pages and completions.
-pub fn definition() -> clap::Command {
+pub(crate) fn definition() -> clap::Command {
     Cli::command()
 }
 
@@ -695,7 +695,7 @@ fn format(format: Option<Format>, json: bool) -> Format {
 ///
 /// # Errors
 /// A list, or an item in it, with nothing in it.
-pub fn items(list: &str) -> Result<Vec<String>, Error> {
+pub(crate) fn items(list: &str) -> Result<Vec<String>, Error> {
     let whole = list.trim().trim_end_matches(',').trim_end();
     let items: Vec<_> = whole.split(',').map(|item| item.trim().to_owned()).collect();
     if items.iter().any(String::is_empty) {

@@ -1,12 +1,12 @@
 //! The commands, a module for each, and what they share.
 
-pub mod change;
-pub mod doctor;
-pub mod hold;
-pub mod persist;
-pub mod run;
-pub mod status;
-pub mod version;
+pub(crate) mod change;
+pub(crate) mod doctor;
+pub(crate) mod hold;
+pub(crate) mod persist;
+pub(crate) mod run;
+pub(crate) mod status;
+pub(crate) mod version;
 
 use std::io::Write;
 use std::time::SystemTime;
@@ -25,7 +25,7 @@ use crate::state::{Probes, State};
 use crate::terminal::{Progress, Terminal};
 
 /// What a command works with.
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// The host.
     pub root: &'a Root,
     /// The emulators at hand.
@@ -41,7 +41,7 @@ pub struct Context<'a> {
 }
 
 /// The log: a line an item, on standard error.
-pub struct Log<'a> {
+pub(crate) struct Log<'a> {
     to: &'a mut dyn Write,
     terminal: Terminal,
     progress: Progress,
@@ -53,7 +53,7 @@ pub struct Log<'a> {
 
 impl<'a> Log<'a> {
     /// A log that is written to `to`, which `terminal` describes.
-    pub fn new(
+    pub(crate) fn new(
         to: &'a mut dyn Write,
         terminal: Terminal,
         progress: Progress,
@@ -64,7 +64,7 @@ impl<'a> Log<'a> {
     }
 
     /// Writes a line. Names of entries and files may hold anything: they are made plain.
-    pub fn line(&mut self, line: &str) {
+    pub(crate) fn line(&mut self, line: &str) {
         self.progress.clear();
         let stamp = match self.stamped {
             true => format!("{} ", humantime::format_rfc3339_seconds(SystemTime::now())),
@@ -75,36 +75,36 @@ impl<'a> Log<'a> {
     }
 
     /// Writes a line that tells of no fault: `--quiet` leaves it out.
-    pub fn news(&mut self, line: &str) {
+    pub(crate) fn news(&mut self, line: &str) {
         if !self.quiet {
             self.line(line);
         }
     }
 
     /// Takes away what [`Log::progress`] has shown: a report follows.
-    pub fn done(&self) {
+    pub(crate) fn done(&self) {
         self.progress.clear();
     }
 
     /// Tells a person who waits what is being done; nothing where standard error is no terminal.
-    pub fn progress(&self, what: &str) {
+    pub(crate) fn progress(&self, what: &str) {
         self.progress.show(what);
     }
 
     /// Writes a line that only `--verbose` shows.
-    pub fn verbose(&mut self, line: &str) {
+    pub(crate) fn verbose(&mut self, line: &str) {
         if self.verbose {
             self.line(line);
         }
     }
 
     /// Puts the time before each line from now on; systemd's journal does that itself.
-    pub fn stamp(&mut self) {
+    pub(crate) fn stamp(&mut self) {
         self.stamped = std::env::var_os("JOURNAL_STREAM").is_none();
     }
 
     /// Writes a line that would otherwise come every few seconds.
-    pub fn once(&mut self, line: &str) {
+    pub(crate) fn once(&mut self, line: &str) {
         if !self.told.iter().any(|told| told == line) {
             self.line(line);
             self.told.push(line.to_owned());
@@ -112,7 +112,7 @@ impl<'a> Log<'a> {
     }
 
     /// All is well: what [`Log::once`] told is news again when it comes back.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.told.clear();
     }
 }

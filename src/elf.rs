@@ -4,7 +4,7 @@
 use crate::arch::{Arch, Class, Data};
 
 /// How many bytes of a file are enough for everything here, the kernel's own 256 included.
-pub const ENOUGH: usize = 4096;
+pub(crate) const ENOUGH: usize = 4096;
 
 /// Program header type of a part that is mapped into memory.
 const PT_LOAD: u64 = 1;

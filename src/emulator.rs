@@ -81,7 +81,7 @@ impl Emulator {
 ///
 /// # Errors
 /// Those of reading.
-pub fn digest(mut from: impl Read) -> io::Result<String> {
+pub(crate) fn digest(mut from: impl Read) -> io::Result<String> {
     let mut hash = Hashing { to: io::sink(), hash: Sha256::new() };
     io::copy(&mut from, &mut hash)?;
     Ok(hex(&hash.hash.finalize()))
@@ -380,7 +380,7 @@ fn look_at(path: &Path) -> Result<Option<u64>, Error> {
 }
 
 /// Why a program that starts with `start` cannot serve as an emulator in any container.
-pub fn unfit(start: &[u8]) -> Option<&'static str> {
+pub(crate) fn unfit(start: &[u8]) -> Option<&'static str> {
     match elf::File::parse(start) {
         elf::File::Elf(elf) if elf.arch() != Some(HOST) => {
             Some("it is built for another architecture than this machine's")
@@ -391,11 +391,6 @@ pub fn unfit(start: &[u8]) -> Option<&'static str> {
         }
         _ => Some("it is not an ELF program"),
     }
-}
-
-/// The same as [`HOST`].
-pub fn own() -> &'static Arch {
-    HOST
 }
 
 #[cfg(test)]

@@ -391,7 +391,7 @@ impl fmt::Display for Registration {
 }
 
 /// Bytes in lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

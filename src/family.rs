@@ -14,11 +14,11 @@ pub struct Family {
 }
 
 /// QEMU's user emulators: the family that this program carries.
-pub const QEMU: Family =
+pub(crate) const QEMU: Family =
     Family { name: "QEMU", prefix: "qemu-", version_variable: Some("QEMU_VERSION") };
 
 /// All that are told by name. The others are Rosetta for Linux, FEX and box64.
-pub const FAMILIES: &[Family] = &[
+pub(crate) const FAMILIES: &[Family] = &[
     QEMU,
     Family { name: "Rosetta", prefix: "rosetta", version_variable: None },
     Family { name: "FEX", prefix: "fex", version_variable: None },

@@ -139,7 +139,7 @@ pub fn observe(root: &Root) -> State {
 }
 
 /// What is at the mount point, and the entries in it: what an install changes.
-pub fn observe_entries(root: &Root) -> (Fact<Mount>, Fact<Instance>) {
+pub(crate) fn observe_entries(root: &Root) -> (Fact<Mount>, Fact<Instance>) {
     let mount = observe_mount(root);
     let instance = match &mount {
         // Reading through an automount would trigger it.
@@ -155,7 +155,7 @@ pub fn observe_entries(root: &Root) -> (Fact<Mount>, Fact<Instance>) {
 }
 
 /// Whether the kernel knows the file system now; looking may have made it load its module.
-pub fn observe_filesystem(root: &Root) -> Fact<bool> {
+pub(crate) fn observe_filesystem(root: &Root) -> Fact<bool> {
     read(&root.proc("filesystems"))
         .map(|text| text.lines().any(|line| line.split_whitespace().last() == Some("binfmt_misc")))
 }

@@ -4,7 +4,7 @@ use procfs::KernelVersion;
 
 /// Something that not every kernel has.
 #[derive(Debug)]
-pub struct Feature {
+pub(crate) struct Feature {
     /// The first version with it.
     since: (u8, u8),
     /// Stable lines that got it later, each with the first release that has it.
@@ -12,18 +12,18 @@ pub struct Feature {
 }
 
 /// Flag F: the interpreter is opened at registration.
-pub const FLAG_F: Feature = Feature { since: (4, 8), also: &[] };
+pub(crate) const FLAG_F: Feature = Feature { since: (4, 8), also: &[] };
 /// Flag P is told to the interpreter, by AT_FLAGS.
-pub const FLAG_P_IS_TOLD: Feature = Feature { since: (5, 12), also: &[(5, 10, 225)] };
+pub(crate) const FLAG_P_IS_TOLD: Feature = Feature { since: (5, 12), also: &[(5, 10, 225)] };
 /// A user namespace may have an instance of its own.
-pub const OWN_INSTANCE: Feature = Feature { since: (6, 7), also: &[] };
+pub(crate) const OWN_INSTANCE: Feature = Feature { since: (6, 7), also: &[] };
 /// All entries go with the last mount of their instance.
-pub const ENTRIES_GO_WITH_MOUNT: Feature =
+pub(crate) const ENTRIES_GO_WITH_MOUNT: Feature =
     Feature { since: (6, 7), also: &[(5, 4, 283), (5, 10, 225), (6, 1, 107)] };
 
 impl Feature {
     /// Whether this kernel has it.
-    pub fn is_in(&self, v: &KernelVersion) -> bool {
+    pub(crate) fn is_in(&self, v: &KernelVersion) -> bool {
         let later = |(major, minor, patch): &(u8, u8, u16)| {
             (v.major, v.minor) == (*major, *minor) && v.patch >= *patch
         };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// One mount, as a line of `mountinfo` (proc_pid_mountinfo(5)) has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mounted {
+pub(crate) struct Mounted {
     id: u64,
     parent: u64,
     /// Where it is mounted.
@@ -61,7 +61,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 
 /// All mounts of one mount namespace, and those among them that lie on the way to one path.
 #[derive(Debug)]
-pub struct Mounts<'a> {
+pub(crate) struct Mounts<'a> {
     path: &'a Path,
     /// Ids of all mounts.
     ids: HashSet<u64>,
@@ -71,7 +71,7 @@ pub struct Mounts<'a> {
 
 impl<'a> Mounts<'a> {
     /// Reads a `mountinfo`, for questions about `path`.
-    pub fn on_the_way_to(path: &'a Path, mountinfo: &[u8]) -> Self {
+    pub(crate) fn on_the_way_to(path: &'a Path, mountinfo: &[u8]) -> Self {
         let mut this = Self { path, ids: HashSet::new(), on_the_way: Vec::new() };
         for line in mountinfo.split(|byte| *byte == b'\n') {
             let Some(mounted) = Mounted::parse(line) else { continue };
@@ -86,7 +86,7 @@ impl<'a> Mounts<'a> {
     }
 
     /// Every mount at the path, also those that others hide.
-    pub fn at_path(&self) -> impl Iterator<Item = &Mounted> {
+    pub(crate) fn at_path(&self) -> impl Iterator<Item = &Mounted> {
         self.on_the_way.iter().filter(|mounted| mounted.at == self.path)
     }
 
@@ -94,7 +94,7 @@ impl<'a> Mounts<'a> {
     ///
     /// mountinfo also lists mounts that others hide: those below a fresh /proc, for one. So the path
     /// is walked as the kernel does, from mount to mount.
-    pub fn visible(&self) -> Option<&Mounted> {
+    pub(crate) fn visible(&self) -> Option<&Mounted> {
         let mut prefixes: Vec<_> = self.path.ancestors().collect();
         prefixes.reverse();
         let mut here: Option<&Mounted> = None;

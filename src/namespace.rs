@@ -21,7 +21,7 @@ use crate::state::{Instance, State, UserNamespace};
 ///
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN.
-pub fn isolate_mounts() -> nix::Result<()> {
+pub(crate) fn isolate_mounts() -> nix::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
 }
@@ -30,7 +30,7 @@ pub fn isolate_mounts() -> nix::Result<()> {
 ///
 /// # Errors
 /// ENOENT where /proc is not mounted.
-pub fn current_mounts(root: &Root) -> io::Result<fs::File> {
+pub(crate) fn current_mounts(root: &Root) -> io::Result<fs::File> {
     fs::File::open(root.proc("thread-self/ns/mnt"))
 }
 
@@ -42,7 +42,7 @@ pub fn current_mounts(root: &Root) -> io::Result<fs::File> {
 ///
 /// # Errors
 /// As setns(2).
-pub fn enter_mounts(mounts: &fs::File, root: &fs::File) -> nix::Result<()> {
+pub(crate) fn enter_mounts(mounts: &fs::File, root: &fs::File) -> nix::Result<()> {
     until_alone(|| setns(mounts, CloneFlags::CLONE_NEWNS))?;
     fchdir(root)?;
     chroot(".")
@@ -55,7 +55,7 @@ pub fn enter_mounts(mounts: &fs::File, root: &fs::File) -> nix::Result<()> {
 ///
 /// # Errors
 /// EPERM where the host or a security module forbids it, EUSERS or ENOSPC at a limit.
-pub fn isolate_as_user(root: &Root) -> io::Result<()> {
+pub(crate) fn isolate_as_user(root: &Root) -> io::Result<()> {
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     unshare_user(CloneFlags::CLONE_NEWNS)?;
     map_ids(&open_processes(root)?, &format!("0 {uid} 1"), &format!("0 {gid} 1"))
@@ -68,7 +68,7 @@ pub fn isolate_as_user(root: &Root) -> io::Result<()> {
 ///
 /// # Errors
 /// As unshare(2).
-pub fn unshare_user(others: CloneFlags) -> nix::Result<()> {
+pub(crate) fn unshare_user(others: CloneFlags) -> nix::Result<()> {
     until_alone(|| unshare(CloneFlags::CLONE_NEWUSER | others))
 }
 
@@ -87,7 +87,7 @@ fn until_alone(attempt: impl Fn() -> nix::Result<()>) -> nix::Result<()> {
 ///
 /// # Errors
 /// ENOENT where it is not mounted.
-pub fn open_processes(root: &Root) -> io::Result<OwnedFd> {
+pub(crate) fn open_processes(root: &Root) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(root.proc_dir(), flags, Mode::empty())?)
 }
@@ -96,7 +96,7 @@ pub fn open_processes(root: &Root) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// EPERM where the ids are not ours to map.
-pub fn map_ids(processes: &OwnedFd, uid_map: &str, gid_map: &str) -> io::Result<()> {
+pub(crate) fn map_ids(processes: &OwnedFd, uid_map: &str, gid_map: &str) -> io::Result<()> {
     let write = |file: &str, text: &str| -> io::Result<()> {
         let file = openat(processes, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
         io::Write::write_all(&mut fs::File::from(file), text.as_bytes())
@@ -111,7 +111,7 @@ pub fn map_ids(processes: &OwnedFd, uid_map: &str, gid_map: &str) -> io::Result<
 ///
 /// # Errors
 /// As mount(2): ENODEV where the kernel has none, EPERM without CAP_SYS_ADMIN.
-pub fn mount_binfmt(at: &Path) -> Result<(), Error> {
+pub(crate) fn mount_binfmt(at: &Path) -> Result<(), Error> {
     mount(Some("binfmt_misc"), at, Some("binfmt_misc"), MsFlags::empty(), None::<&str>)
         .map_err(|errno| Error::system(Op::Mount, at, errno))
 }
@@ -120,7 +120,7 @@ pub fn mount_binfmt(at: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// As umount(2): EBUSY while files below it are open.
-pub fn unmount(at: &Path) -> Result<(), Error> {
+pub(crate) fn unmount(at: &Path) -> Result<(), Error> {
     umount2(at, MntFlags::empty()).map_err(|errno| Error::system(Op::Unmount, at, errno))
 }
 
@@ -128,13 +128,13 @@ pub fn unmount(at: &Path) -> Result<(), Error> {
 ///
 /// In a nested user namespace it would: its first mount cuts it off from the host's entries for
 /// life, unless what ran in `state.probes` shows that it has an instance already.
-pub fn may_look(state: &State) -> bool {
+pub(crate) fn may_look(state: &State) -> bool {
     !state.mounted()
         && (state.user_namespace == Ok(UserNamespace::Initial) || state.hides_own_instance())
 }
 
 /// Reads the entries where binfmt_misc is not mounted, if that changes nothing.
-pub fn peek(root: &Root, state: &State) -> Option<Instance> {
+pub(crate) fn peek(root: &Root, state: &State) -> Option<Instance> {
     if !may_look(state) {
         return None;
     }
@@ -143,7 +143,10 @@ pub fn peek(root: &Root, state: &State) -> Option<Instance> {
 
 /// Lets `work` use a mount of binfmt_misc that only its thread sees; `None` where none is allowed.
 /// See [`may_look`] for when that is harmless.
-pub fn with_private_mount<T: Send>(root: &Root, work: impl FnOnce(&Path) -> T + Send) -> Option<T> {
+pub(crate) fn with_private_mount<T: Send>(
+    root: &Root,
+    work: impl FnOnce(&Path) -> T + Send,
+) -> Option<T> {
     let look = || {
         isolate_mounts().ok()?;
         let scratch = root.scratch().ok()?;
@@ -157,7 +160,7 @@ pub fn with_private_mount<T: Send>(root: &Root, work: impl FnOnce(&Path) -> T + 
 }
 
 /// Lets systemd's automount mount what it stands for, as any access from the host does.
-pub fn trigger_automount(root: &Root) -> io::Result<()> {
+pub(crate) fn trigger_automount(root: &Root) -> io::Result<()> {
     fs::read_dir(root.path(root.mount_point()))?.take(1).for_each(drop);
     Ok(())
 }

@@ -151,7 +151,7 @@ impl<'a> Plan<'a> {
 /// The flags to register with.
 ///
 /// By default all four. P is left out where neither kernel nor emulator could agree on it.
-pub fn flags(options: &Options, state: &State) -> Flags {
+pub(crate) fn flags(options: &Options, state: &State) -> Flags {
     let told = state.version().is_none_or(|v| kernel::FLAG_P_IS_TOLD.is_in(&v));
     let default = if told { Flags::all() } else { Flags::all().without('P') };
     let flags = options.flags.clone().unwrap_or(default);
@@ -180,13 +180,13 @@ pub fn requested(list: &[String], emulators: &Emulators) -> Vec<Result<&'static 
 }
 
 /// What to tell of names that are right, but often mean another architecture.
-pub fn notes(list: &[String]) -> Vec<String> {
+pub(crate) fn notes(list: &[String]) -> Vec<String> {
     list.iter().filter_map(|item| Platform::parse(item)?.note(item)).collect()
 }
 
 /// What can be had to run an architecture's programs.
 #[derive(Debug)]
-pub enum Choice<'a> {
+pub(crate) enum Choice<'a> {
     /// The machine runs them itself: nothing is ever registered. The reason, in words.
     Native(&'static str),
     /// This emulator.
@@ -200,7 +200,7 @@ pub enum Choice<'a> {
 ///
 /// # Errors
 /// Where it is not known what runs here; no emulator at hand, or one that is unfit.
-pub fn choose<'a>(
+pub(crate) fn choose<'a>(
     arch: &'static Arch,
     emulators: &'a Emulators,
     state: &State,
@@ -408,7 +408,7 @@ pub fn uninstall<'a>(
 }
 
 /// What will be once the entries that `plan` removes are gone: for a plan that follows it.
-pub fn after_removal(plan: &Plan<'_>, state: &mut State) {
+pub(crate) fn after_removal(plan: &Plan<'_>, state: &mut State) {
     let removed = |entry: &Entry| {
         plan.steps
             .iter()

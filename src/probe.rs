@@ -43,7 +43,7 @@ use crate::root::Root;
 use crate::state::{Identity, Outcome, Probe, Probes, Program, TIME_LIMIT};
 
 /// First argument of a process that is to probe; arguments after it are QEMU target names.
-pub const SUBCOMMAND: &str = "__probe";
+pub(crate) const SUBCOMMAND: &str = "__probe";
 
 /// How much of what an emulator says of itself is read, in bytes.
 const MOST_PRINTED: usize = 4096;
@@ -57,7 +57,7 @@ struct Job {
 
 /// The emulators to compare with what runs, as for [`Emulators::new`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Identify {
+pub(crate) struct Identify {
     /// Directory of emulators, in place of those embedded.
     pub path: Option<PathBuf>,
     /// Prefix of their names.
@@ -71,7 +71,7 @@ pub struct Identify {
 ///
 /// # Errors
 /// Where the child cannot be started or says nothing sensible.
-pub fn probe<'a>(
+pub(crate) fn probe<'a>(
     root: &Root,
     arches: impl IntoIterator<Item = &'a Arch>,
     identify: Option<Identify>,
@@ -104,7 +104,7 @@ pub fn probe<'a>(
 ///
 /// # Errors
 /// Where no directory can be had that programs can be started from.
-pub fn main(job: Option<&str>, root: &Root, out: &mut dyn Write) -> Result<(), Error> {
+pub(crate) fn main(job: Option<&str>, root: &Root, out: &mut dyn Write) -> Result<(), Error> {
     let job: Job = job.and_then(|job| serde_json::from_str(job).ok()).ok_or_else(|| {
         Error::Usage(format!("{SUBCOMMAND} is for the use of this program alone"))
     })?;

@@ -69,7 +69,7 @@ pub struct PlatformReport {
 ///
 /// # Errors
 /// Where no test program could be run: what works is not known then.
-pub fn supported(state: &State) -> Result<Vec<String>, Error> {
+pub(crate) fn supported(state: &State) -> Result<Vec<String>, Error> {
     state.probes.as_ref().map_err(Clone::clone)?;
     let (first, others): (Vec<_>, Vec<_>) = ARCHES.iter().partition(|arch| *arch == HOST);
     let works = |arch: &&Arch| matches!(state.run_by(arch), Ok(Some(_)));
@@ -163,7 +163,7 @@ fn platform_report(arch: &Arch, state: &State, emulators: &Emulators) -> Platfor
 ///
 /// # Errors
 /// The given one; [`Error::NoReader`] where the reader has gone away, which is no panic and no fault.
-pub fn written(result: io::Result<()>) -> Result<(), Error> {
+pub(crate) fn written(result: io::Result<()>) -> Result<(), Error> {
     result.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Error::NoReader,
         _ => Error::system(Op::WriteFile, "standard output", error),
@@ -179,7 +179,7 @@ pub fn json(report: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> 
     writeln!(out)
 }
 
-pub use crate::shown::plain;
+pub(crate) use crate::shown::plain;
 
 impl Report {
     /// The table, then what does not work and why, then what the checks found; with `all`, also what

@@ -29,12 +29,6 @@ impl Root {
         Self { base: base.into(), mount_point: mount_point.into() }
     }
 
-    /// The same host, with its binfmt_misc seen through another mount of it.
-    #[must_use]
-    pub fn at(&self, mount_point: &Path) -> Self {
-        Self { mount_point: mount_point.into(), ..self.clone() }
-    }
-
     /// The mount point as the host calls it.
     pub fn mount_point(&self) -> &Path {
         &self.mount_point

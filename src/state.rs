@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::family::QEMU;
 
 /// Something observed, or why it could not be.
-pub type Fact<T> = Result<T, String>;
+pub(crate) type Fact<T> = Result<T, String>;
 
 /// Who sees which binfmt_misc: it belongs to user namespaces (Linux 6.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,7 +273,7 @@ impl State {
 
 /// How long a program that only exits may take: emulators start in milliseconds, but a loaded
 /// machine may have to read them first.
-pub const TIME_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// How a test program ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

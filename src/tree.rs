@@ -39,7 +39,7 @@ pub(crate) const MOST_TEXT: u64 = 1 << 20;
 
 /// A system's root directory.
 #[derive(Debug)]
-pub struct Tree {
+pub(crate) struct Tree {
     path: PathBuf,
     /// `None` for our own.
     dir: Option<OwnedFd>,
@@ -47,7 +47,7 @@ pub struct Tree {
 
 /// What is known of a regular file without running it.
 #[derive(Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Its first bytes, or why it cannot be read.
     pub start: Result<Vec<u8>, Errno>,
     /// In bytes.
@@ -68,7 +68,7 @@ pub struct Seen {
 
 /// A file, or a part of one, to be read from.
 #[derive(Debug, Clone)]
-pub struct Piece {
+pub(crate) struct Piece {
     pub(crate) file: Rc<File>,
     pub(crate) start: u64,
     pub(crate) len: u64,
@@ -76,7 +76,7 @@ pub struct Piece {
 
 /// Why there is no such file to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unseen {
+pub(crate) enum Unseen {
     /// It is something else: a directory, a pipe.
     Other(&'static str),
     /// This link, the path or a directory of it, leads to a place where nothing is.
@@ -95,7 +95,7 @@ impl Tree {
     ///
     /// # Errors
     /// Where it is no directory that can be entered.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let dir = match path == Path::new("/") {
             true => None,
             false => {
@@ -108,12 +108,12 @@ impl Tree {
     }
 
     /// Whether it is the root of this very process, as far as its path tells.
-    pub fn is_own(&self) -> bool {
+    pub(crate) fn is_own(&self) -> bool {
         self.dir.is_none()
     }
 
     /// Whether it is the root directory of this process, by whatever path it was opened.
-    pub fn is_root(&self) -> bool {
+    pub(crate) fn is_root(&self) -> bool {
         let id = |stat: Stat| (stat.st_dev, stat.st_ino);
         let own = rustix::fs::stat("/").map(id);
         let Some(dir) = &self.dir else { return true };
@@ -121,17 +121,17 @@ impl Tree {
     }
 
     /// Its path.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// How a path inside is called outside, for messages.
-    pub fn shown(&self, path: &Path) -> PathBuf {
+    pub(crate) fn shown(&self, path: &Path) -> PathBuf {
         self.path.join(path.strip_prefix("/").unwrap_or(path))
     }
 
     /// The same for commands, quoted for a shell where it has to be.
-    pub fn outside(&self, path: &Path) -> String {
+    pub(crate) fn outside(&self, path: &Path) -> String {
         let path = if self.is_own() { path.into() } else { self.shown(path) };
         quoted(&path.display().to_string())
     }
@@ -142,7 +142,7 @@ impl Tree {
     }
 
     /// A program as a shell in this root would find it.
-    pub fn find(&self, program: &Path) -> PathBuf {
+    pub(crate) fn find(&self, program: &Path) -> PathBuf {
         if program.is_absolute() || program.components().count() > 1 {
             return program.into();
         }
@@ -150,7 +150,7 @@ impl Tree {
     }
 
     /// A command's path, by the directories that shells look into.
-    pub fn command(&self, name: &Path) -> Option<PathBuf> {
+    pub(crate) fn command(&self, name: &Path) -> Option<PathBuf> {
         let path = std::env::var_os("PATH").filter(|_| self.is_own());
         let dirs: Vec<_> = match &path {
             Some(path) => std::env::split_paths(path).collect(),
@@ -160,12 +160,12 @@ impl Tree {
     }
 
     /// Whether something is there.
-    pub fn has(&self, path: &Path) -> bool {
+    pub(crate) fn has(&self, path: &Path) -> bool {
         self.place(path, OFlags::empty()).is_ok()
     }
 
     /// The names in a directory, sorted; none where there is no such directory.
-    pub fn names(&self, dir: &Path) -> Vec<String> {
+    pub(crate) fn names(&self, dir: &Path) -> Vec<String> {
         let names = self.resolve(dir, OFlags::DIRECTORY).and_then(Dir::new);
         let names = names.into_iter().flatten().take(MAX_NAMES).flatten();
         let mut names: Vec<_> =
@@ -175,7 +175,7 @@ impl Tree {
     }
 
     /// The same file by a path without links, as this root has it.
-    pub fn canonical(&self, path: &Path) -> Option<PathBuf> {
+    pub(crate) fn canonical(&self, path: &Path) -> Option<PathBuf> {
         let real = |fd: &OwnedFd| fs::read_link(Root::fd_path(fd.as_raw_fd())).ok();
         let real_path = real(&self.place(path, OFlags::empty()).ok()?)?;
         let Some(dir) = &self.dir else { return Some(real_path) };
@@ -186,7 +186,7 @@ impl Tree {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn look(&self, path: &Path) -> Result<Seen, Unseen> {
+    pub(crate) fn look(&self, path: &Path) -> Result<Seen, Unseen> {
         let (fd, stat) = self.regular(path)?;
         let flags = fstatvfs(&fd).map(|fs| fs.f_flag).unwrap_or(StatVfsMountFlags::empty());
         let file = self.reopen(path, &fd, &stat).map_err(errno);
@@ -248,7 +248,7 @@ impl Tree {
     ///
     /// # Errors
     /// Where something else is there, or it is longer than `most` bytes; the kernel's answer.
-    pub fn open_file(&self, path: &Path, most: u64) -> Result<Option<File>, Error> {
+    pub(crate) fn open_file(&self, path: &Path, most: u64) -> Result<Option<File>, Error> {
         let not_ours = |what: &str| Error::Host {
             what: format!("{} is {what}", self.shown(path).display()),
             hint: "it is none that binfmtctl writes: move it away".to_owned(),
@@ -273,7 +273,7 @@ impl Tree {
     ///
     /// # Errors
     /// As [`Tree::open_file`], or where it is not UTF-8.
-    pub fn read(&self, path: &Path) -> Result<String, Error> {
+    pub(crate) fn read(&self, path: &Path) -> Result<String, Error> {
         let mut text = String::new();
         if let Some(file) = self.open_file(path, MOST_TEXT)? {
             file.take(MOST_TEXT)
@@ -284,7 +284,7 @@ impl Tree {
     }
 
     /// What a symbolic link says; `None` where there is none.
-    pub fn link_text(&self, path: &Path) -> Option<PathBuf> {
+    pub(crate) fn link_text(&self, path: &Path) -> Option<PathBuf> {
         let dir = self.place(path.parent()?, OFlags::DIRECTORY).ok()?;
         let text = readlinkat(&dir, path.file_name()?, Vec::new()).ok()?;
         Some(OsString::from_vec(text.into_bytes()).into())
@@ -294,7 +294,7 @@ impl Tree {
     ///
     /// # Errors
     /// The kernel's answer: EROFS, EACCES; EPERM for a directory that is immutable.
-    pub fn writable(&self, dir: &Path) -> Result<(), Error> {
+    pub(crate) fn writable(&self, dir: &Path) -> Result<(), Error> {
         accessat(self.nearest(dir)?, ".", Access::WRITE_OK, AtFlags::empty())
             .map_err(self.failed(Op::Write, dir))
     }
@@ -303,13 +303,13 @@ impl Tree {
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn executable(&self, dir: &Path) -> Result<bool, Error> {
+    pub(crate) fn executable(&self, dir: &Path) -> Result<bool, Error> {
         let mount = fstatvfs(self.nearest(dir)?).map_err(self.failed(Op::Read, dir))?;
         Ok(!mount.f_flag.contains(StatVfsMountFlags::NOEXEC))
     }
 
     /// Owner, group and permission bits of a directory that is there.
-    pub fn rights(&self, dir: &Path) -> Option<(u32, u32, u32)> {
+    pub(crate) fn rights(&self, dir: &Path) -> Option<(u32, u32, u32)> {
         let stat = fstat(self.place(dir, OFlags::DIRECTORY).ok()?).ok()?;
         Some((stat.st_uid, stat.st_gid, stat.st_mode & 0o7777))
     }
@@ -333,7 +333,7 @@ impl Tree {
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn place(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    pub(crate) fn place(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         self.resolve(path, flags | OFlags::PATH)
     }
 
@@ -434,7 +434,7 @@ impl Piece {
     }
 
     /// These bytes of it; `None` where it has fewer.
-    pub fn read(&self, at: u64, len: u64) -> Option<Vec<u8>> {
+    pub(crate) fn read(&self, at: u64, len: u64) -> Option<Vec<u8>> {
         let end = at.checked_add(len)?;
         let mut bytes = vec![0; usize::try_from(len).ok().filter(|_| end <= self.len)?];
         self.file.read_exact_at(&mut bytes, self.start.checked_add(at)?).ok()?;

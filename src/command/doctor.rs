@@ -40,12 +40,12 @@ use crate::terminal::Terminal;
 use crate::tree::Tree;
 use environment::Environment;
 use place::Place;
-pub use story::{Story, stories};
+pub use story::stories;
 use subject::Looker;
 
 /// What `doctor --format json` prints.
 #[derive(Debug, Serialize)]
-pub struct Diagnosis {
+pub(crate) struct Diagnosis {
     /// Version of this format.
     pub schema_version: u32,
     /// Of a machine: worst first. Of a program: in the order in which it would be started.

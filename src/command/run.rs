@@ -42,7 +42,7 @@ use crate::root::Root;
 use crate::tree::Tree;
 
 /// First argument of the process that maps ids from outside; a pid follows.
-pub const SUBCOMMAND: &str = "__map-ids";
+pub(crate) const SUBCOMMAND: &str = "__map-ids";
 
 /// Becomes the program; returns only if that fails.
 ///
@@ -334,7 +334,7 @@ pub(crate) fn subordinate_to(names: &[&str], text: &str) -> Option<(u32, u32)> {
 ///
 /// # Errors
 /// Where one of them fails; what it said goes to `out`.
-pub fn map_ids(pid: Option<&str>, root: &Root, out: &mut dyn Write) -> Result<(), Error> {
+pub(crate) fn map_ids(pid: Option<&str>, root: &Root, out: &mut dyn Write) -> Result<(), Error> {
     let pid = pid.ok_or_else(|| {
         Error::Usage(format!("{SUBCOMMAND} is for the use of this program alone"))
     })?;

@@ -52,7 +52,7 @@ impl Tree {
     ///
     /// # Errors
     /// The kernel's answer, or `fill`'s; the old file is then as it was.
-    pub fn write(
+    pub(crate) fn write(
         &self,
         path: &Path,
         mode: u32,
@@ -83,7 +83,7 @@ impl Tree {
     ///
     /// # Errors
     /// As [`Tree::write`].
-    pub fn write_text(&self, path: &Path, mode: u32, text: &str) -> Result<(), Error> {
+    pub(crate) fn write_text(&self, path: &Path, mode: u32, text: &str) -> Result<(), Error> {
         self.write(path, mode, |file| {
             file.write_all(text.as_bytes())
                 .map_err(|error| Error::system(Op::Write, self.shown(path), error))
@@ -95,7 +95,7 @@ impl Tree {
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn keep(&self, path: &Path) -> Result<PathBuf, Error> {
+    pub(crate) fn keep(&self, path: &Path) -> Result<PathBuf, Error> {
         let (dir, name) = self.parent(path)?;
         for number in 0.. {
             let mut kept = name.clone();
@@ -117,7 +117,7 @@ impl Tree {
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn private_file(&self, path: &Path) -> Result<File, Error> {
+    pub(crate) fn private_file(&self, path: &Path) -> Result<File, Error> {
         let (dir, name) = self.parent(path)?;
         let failed = self.failed(Op::Write, path);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -128,7 +128,7 @@ impl Tree {
     }
 
     /// Whether a path still leads to this very file.
-    pub fn is_at(&self, path: &Path, file: &File) -> bool {
+    pub(crate) fn is_at(&self, path: &Path, file: &File) -> bool {
         let id = |stat: Stat| (stat.st_dev, stat.st_ino);
         let there = self.place(path, OFlags::NOFOLLOW).and_then(fstat).map(id);
         there.is_ok() && fstat(file).map(id) == there
@@ -138,7 +138,7 @@ impl Tree {
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn link(&self, path: &Path, to: &str) -> Result<(), Error> {
+    pub(crate) fn link(&self, path: &Path, to: &str) -> Result<(), Error> {
         let (dir, name) = self.parent(path)?;
         match symlinkat(to, &dir, &name) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
@@ -147,7 +147,7 @@ impl Tree {
     }
 
     /// Removes what a [`Tree::write`] that was killed left beside its place.
-    pub fn sweep(&self, path: &Path) {
+    pub(crate) fn sweep(&self, path: &Path) {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
         if let Ok(dir) = self.place(parent, OFlags::DIRECTORY) {
             let _ = unlinkat(&dir, beside(name), AtFlags::empty());
@@ -158,7 +158,7 @@ impl Tree {
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn remove_dir(&self, path: &Path) -> Result<(), Error> {
+    pub(crate) fn remove_dir(&self, path: &Path) -> Result<(), Error> {
         let failed = self.failed(Op::Remove, path);
         let parent = path.parent().unwrap_or(Path::new("/"));
         let dir = self.place(parent, OFlags::DIRECTORY).map_err(&failed)?;
@@ -169,7 +169,7 @@ impl Tree {
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn remove(&self, path: &Path) -> Result<(), Error> {
+    pub(crate) fn remove(&self, path: &Path) -> Result<(), Error> {
         let parent = path.parent().unwrap_or(Path::new("/"));
         let dir = match self.place(parent, OFlags::DIRECTORY) {
             Ok(dir) => dir,

@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::Path;
 
-use binfmtctl::arch::Arch;
+use binfmtctl::testing::Arch;
 
 use crate::support::{REGISTER, guest_root, guests, in_namespace};
 

@@ -4,14 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use binfmtctl::arch::{Arch, HOST};
-use binfmtctl::check::{Level, Way, check, checks};
-use binfmtctl::command::doctor::stories;
-use binfmtctl::host::observe;
-use binfmtctl::root::{MOUNT_POINT, Root};
-use binfmtctl::state::Outcome;
-use binfmtctl::state::State;
-use binfmtctl::state::Surroundings;
+use binfmtctl::testing::{
+    Arch, Class, HOST, Level, MOUNT_POINT, Outcome, Root, State, Surroundings, Way, check, checks,
+    observe, stories,
+};
 
 use crate::hosts::{copy, hosts, probes};
 use crate::support::{SOURCE, binfmtctl};
@@ -120,7 +116,7 @@ impl Host {
 /// A dynamically linked program of this machine.
 fn dynamic() -> Vec<u8> {
     let mut program = HOST.probe();
-    program[if HOST.class == binfmtctl::arch::Class::Elf64 { 64 } else { 52 }] = 3;
+    program[if HOST.class == Class::Elf64 { 64 } else { 52 }] = 3;
     program
 }
 

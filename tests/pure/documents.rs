@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use binfmtctl::cli;
+use binfmtctl::testing::parse;
 
 fn documents() -> Vec<(String, String)> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -49,7 +49,7 @@ fn every_command_in_the_documents_is_understood() {
             let arguments = arguments
                 .iter()
                 .map(|word| OsString::from(word.replace("SHELL", "bash").replace("LIST", "arm64")));
-            let understood = cli::parse(arguments);
+            let understood = parse(arguments);
             assert!(understood.is_ok(), "{name}: {line}: {:?}", understood.err());
         }
     }
@@ -61,7 +61,7 @@ fn the_test_above_would_find_a_wrong_command() {
     let line = "docker run --rm --privileged ghcr.io/OWNER/binfmtctl --instal all # all";
     let arguments = arguments(line).unwrap();
     assert_eq!(arguments, ["ghcr.io/OWNER/binfmtctl", "--instal", "all"]);
-    assert!(cli::parse(arguments.into_iter().map(OsString::from)).is_err());
+    assert!(parse(arguments.into_iter().map(OsString::from)).is_err());
 }
 
 #[test]

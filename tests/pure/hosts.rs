@@ -9,17 +9,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use binfmtctl::arch::{ARCHES, Arch, HOST};
-use binfmtctl::check::{check_host, obstacle};
-use binfmtctl::cli::Options;
-use binfmtctl::emulator::Emulators;
-use binfmtctl::host::observe;
-use binfmtctl::plan;
-use binfmtctl::report::{Report, Summary, json};
-use binfmtctl::root::{MOUNT_POINT, Root};
-use binfmtctl::state::State;
-use binfmtctl::state::{Identity, Outcome, Probe, Probes, Program};
-use binfmtctl::terminal::Terminal;
+use binfmtctl::testing::{
+    ARCHES, Arch, Emulators, HOST, Identity, MOUNT_POINT, Options, Outcome, Probe, Probes, Program,
+    Report, Root, State, Summary, Terminal, check_host, install, json, observe, obstacle,
+    requested, uninstall,
+};
 
 /// The directory of situations.
 pub(crate) fn hosts() -> std::path::PathBuf {
@@ -86,14 +80,14 @@ fn describe(root: &Root, state: &State) -> String {
         ("plan to replace", Options { replace: true, ..Options::default() }),
     ] {
         writeln!(text, "\n{title}:").unwrap();
-        let requested = plan::requested(&["all".to_owned(), "amd64".to_owned()], &emulators);
-        let plan = plan::install(&requested, &options, &emulators, state).unwrap();
+        let wanted = requested(&["all".to_owned(), "amd64".to_owned()], &emulators);
+        let plan = install(&wanted, &options, &emulators, state).unwrap();
         plan.to_string().lines().for_each(|line| writeln!(text, "  {line}").unwrap());
     }
     let entries =
         state.instance.as_ref().map(|instance| instance.entries.as_slice()).unwrap_or_default();
     writeln!(text, "\nplan to uninstall:").unwrap();
-    let plan = plan::uninstall(&["all".to_owned()], &emulators, entries, &[]);
+    let plan = uninstall(&["all".to_owned()], &emulators, entries, &[]);
     let mut steps: Vec<_> = plan.steps.iter().map(ToString::to_string).collect();
     steps.sort();
     steps.iter().for_each(|step| writeln!(text, "  {step}").unwrap());

@@ -1,7 +1,6 @@
 //! Whatever bytes come, the parsers neither panic nor lose what they do not understand.
 
-use binfmtctl::elf::File;
-use binfmtctl::entry::Entry;
+use binfmtctl::testing::{ARCHES, Entry, File};
 use proptest::prelude::*;
 
 proptest! {
@@ -38,7 +37,7 @@ proptest! {
     /// Every field of a header may hold anything.
     #[test]
     fn a_program_with_any_byte_changed_is_read(at in 0usize..170, byte in any::<u8>(), cut in 0usize..170) {
-        for arch in binfmtctl::arch::ARCHES {
+        for arch in ARCHES {
             let mut program = arch.probe();
             let len = program.len();
             program[at % len] = byte;
