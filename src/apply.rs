@@ -24,7 +24,7 @@ use crate::namespace::{self, mount_binfmt, trigger_automount};
 use crate::plan::{Action, Job, Plan, Step};
 use crate::probe::probe;
 use crate::root::Root;
-use crate::state::{Identity, Instance, Mount, State, UserNamespace};
+use crate::state::{Identity, Instance, Mount, Probes, State, UserNamespace};
 
 /// What became of one item.
 #[derive(Debug)]
@@ -311,7 +311,7 @@ fn register_unpacked(root: &Root, all: &[Unpacked<'_>], instance: &Path) -> Done
     // New ones are proved with the rest, when all is done.
     let probes = match probed.peek() {
         Some(_) => probe(root, probed, None),
-        None => Ok(Default::default()),
+        None => Ok(Probes::default()),
     };
     let outcome = |(one, result): (&Unpacked<'_>, Result<Registration, Error>)| {
         let job = &one.job;
@@ -319,15 +319,9 @@ fn register_unpacked(root: &Root, all: &[Unpacked<'_>], instance: &Path) -> Done
             if !job.replaces {
                 return Ok(Outcome::Registered(None));
             }
-            let proved = probes.as_ref().map_err(Clone::clone).and_then(|probes| {
-                let probe = probes.by_target.get(job.arch.target);
-                match probe {
-                    Some(probe) if probe.ran() => Ok(probe.emulator.clone()),
-                    Some(probe) => Err(dead_on_arrival(&first, &probe.outcome.to_string())),
-                    None => Err(dead_on_arrival(&first, "no test program could be run")),
-                }
-            });
-            let first = OsStr::new(first.name().as_str());
+            let name = first.name().to_string();
+            let first = OsStr::new(&name);
+            let proved = proof(&probes, job.arch);
             if proved.is_ok() {
                 // The new entry serves under its own name while the right name changes hands; and from
                 // then on, should that fail.
@@ -335,15 +329,22 @@ fn register_unpacked(root: &Root, all: &[Unpacked<'_>], instance: &Path) -> Done
                 one.register(&job.registration, instance)?;
             }
             remove_entry(instance, first)?;
-            proved.map(Outcome::Replaced)
+            proved
+                .map(Outcome::Replaced)
+                .map_err(|outcome| Error::DeadOnArrival { name: name.clone(), outcome })
         });
         (job.arch, outcome.unwrap_or_else(Outcome::Failed))
     };
     registered.into_iter().map(outcome).collect()
 }
 
-fn dead_on_arrival(registration: &Registration, outcome: &str) -> Error {
-    Error::DeadOnArrival { name: registration.name().to_string(), outcome: outcome.to_owned() }
+/// The emulator that ran `arch`'s test program, where it says what it is; or why it did not run.
+fn proof(probes: &Result<Probes, Error>, arch: &Arch) -> Result<Option<Identity>, String> {
+    match probes.as_ref().map_err(ToString::to_string)?.by_target.get(arch.target) {
+        Some(probe) if probe.ran() => Ok(probe.emulator.clone()),
+        Some(probe) => Err(probe.outcome.to_string()),
+        None => Err("no test program was run".to_owned()),
+    }
 }
 
 /// Judges new entries by what ran after all was done, and takes back what does not work.
@@ -360,20 +361,16 @@ pub(crate) fn prove(
         let (Some(arch), Outcome::Registered(emulator)) = (result.arch, &mut result.outcome) else {
             continue;
         };
-        let name = names.entry_name(arch);
-        let why = match (&state.probes, state.probe(arch)) {
-            (_, Some(probe)) if probe.ran() => {
-                *emulator = probe.emulator.clone();
-                continue;
+        match proof(&state.probes, arch) {
+            Ok(proved) => *emulator = proved,
+            Err(outcome) => {
+                let name = names.entry_name(arch);
+                let removed = remove_entry(&root.path(root.mount_point()), name.as_ref());
+                taken_back = true;
+                let dead = Error::DeadOnArrival { name, outcome };
+                result.outcome = Outcome::Failed(removed.err().unwrap_or(dead));
             }
-            (Err(why), _) => why.to_string(),
-            (_, Some(probe)) => probe.outcome.to_string(),
-            (_, None) => "no test program was run".to_owned(),
-        };
-        let removed = remove_entry(&root.path(root.mount_point()), name.as_ref());
-        taken_back = true;
-        let dead = Error::DeadOnArrival { name, outcome: why };
-        result.outcome = Outcome::Failed(removed.err().unwrap_or(dead));
+        }
     }
     taken_back
 }

@@ -17,6 +17,7 @@ use crate::entry::Flags;
 use crate::error::Error;
 use crate::platform::{self, Platform};
 use crate::root::MOUNT_POINT;
+use crate::shown::shorten;
 
 /// Install, prove and explain qemu-user handlers in binfmt_misc, so that this machine runs and
 /// builds container images of other architectures.
@@ -699,7 +700,7 @@ pub(crate) fn items(list: &str) -> Result<Vec<String>, Error> {
     let whole = list.trim().trim_end_matches(',').trim_end();
     let items: Vec<_> = whole.split(',').map(|item| item.trim().to_owned()).collect();
     if items.iter().any(String::is_empty) {
-        return Err(Error::EmptyItem(Error::shorten(list)));
+        return Err(Error::EmptyItem(shorten(list)));
     }
     Ok(items)
 }

@@ -19,8 +19,9 @@ use crate::error::Error;
 use crate::host::{observe, observe_filesystem};
 use crate::namespace::peek;
 use crate::probe::{self, Identify};
-use crate::report::{Summary, json, plain, written};
+use crate::report::{Summary, json, written};
 use crate::root::Root;
+use crate::shown::plain;
 use crate::state::{Probes, State};
 use crate::terminal::{Progress, Terminal};
 
@@ -139,12 +140,17 @@ impl Context<'_> {
     pub(crate) fn observe(&self, arches: &[&'static Arch]) -> State {
         let mut state = observe(self.root);
         state.probes = self.probe(arches);
-        if let Some(instance) = peek(self.root, &state) {
+        self.peek(&mut state);
+        state
+    }
+
+    /// Reads the entries where binfmt_misc is not mounted, if that changes nothing for anybody.
+    pub(crate) fn peek(&self, state: &mut State) {
+        if let Some(instance) = peek(self.root, state) {
             state.instance = Ok(instance);
             // Looking may also have made the kernel load its module.
             state.filesystem = observe_filesystem(self.root);
         }
-        state
     }
 
     /// Runs test programs, and finds out which emulators are ours.

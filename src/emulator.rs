@@ -20,6 +20,7 @@ use crate::arch::{ARCHES, Arch, HOST};
 use crate::elf::{self, Elf, Loader};
 use crate::entry::{EntryName, hex};
 use crate::error::{Error, Op};
+use crate::shown::shorten;
 use crate::terminal::Progress;
 
 static QEMU_BINS: Dir<'_> = include_dir!("$QEMU_BINS");
@@ -124,9 +125,7 @@ impl Emulators {
     pub fn new(dir: Option<&Path>, prefix: &str) -> Result<Self, Error> {
         EntryName::new(&format!("{prefix}{}", HOST.emulator_name())).map_err(
             |error| match error {
-                Error::BadName { wrong, .. } => {
-                    Error::BadName { name: Error::shorten(prefix), wrong }
-                }
+                Error::BadName { wrong, .. } => Error::BadName { name: shorten(prefix), wrong },
                 other => other,
             },
         )?;
@@ -305,7 +304,7 @@ fn parse_manifest(text: &'static str, prefix: &str) -> Result<Vec<Emulator>, Err
             _ => None,
         };
         let Some((arch, version, package, size, sha256, file)) = parsed else {
-            let wrong = format!("cannot understand the line '{}'", Error::shorten(line));
+            let wrong = format!("cannot understand the line '{}'", shorten(line));
             return Err(Error::DamagedEmulator { name: "manifest".to_owned(), wrong });
         };
         let before = emulators

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::arch::{self, Arch};
 use crate::error::Error;
 use crate::family::{Family, QEMU};
+use crate::shown::shorten;
 
 /// Longest text that `register` accepts, in bytes.
 const MAX_REGISTRATION: usize = 1920;
@@ -35,7 +36,7 @@ impl EntryName {
             _ if name.len() > MAX_NAME => "it is longer than 255 bytes",
             _ => return Ok(Self(name.to_owned())),
         };
-        Err(Error::BadName { name: Error::shorten(name), wrong })
+        Err(Error::BadName { name: shorten(name), wrong })
     }
 
     /// The name as text.
@@ -154,8 +155,8 @@ impl Entry {
         let (file, text) = (file.as_ref(), text.as_ref());
         let name = file.to_string_lossy().into_owned();
         let bad = |what: &[u8]| Error::BadEntry {
-            name: Error::shorten(&name),
-            what: Error::shorten(&String::from_utf8_lossy(what)),
+            name: shorten(&name),
+            what: shorten(&String::from_utf8_lossy(what)),
         };
         let (first, rest) = split_line(text);
         let enabled = match first {
@@ -312,7 +313,7 @@ impl Registration {
             Some(_) if this.to_string().len() > MAX_REGISTRATION => "it is too long for the kernel",
             Some(_) => return Ok(this),
         };
-        Err(Error::BadInterpreter { path: Error::shorten(&interpreter.to_string_lossy()), wrong })
+        Err(Error::BadInterpreter { path: shorten(&interpreter.to_string_lossy()), wrong })
     }
 
     /// A character that occurs in neither name nor path, and is no flag.

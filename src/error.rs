@@ -248,11 +248,6 @@ impl Error {
         }
     }
 
-    /// See [`crate::shown::shorten`].
-    pub fn shorten(text: &str) -> String {
-        crate::shown::shorten(text)
-    }
-
     /// What to do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::family::QEMU;
 use crate::kernel;
 use crate::platform::{Platform, Unknown};
+use crate::shown::shorten;
 use crate::state::{Probe, RunBy, State};
 
 /// All that a command is to do, in order.
@@ -138,10 +139,10 @@ impl<'a> Plan<'a> {
     }
 
     /// The items that it cannot do.
-    pub fn refused(&self) -> Vec<(&str, &Error)> {
+    pub fn refused(&self) -> Vec<(String, Error)> {
         let refused = self.steps.iter().filter_map(|step| match &step.action {
-            Action::Refuse(error) => Some((step.subject.as_str(), error)),
-            Action::NotFound { benign: false } => Some((step.subject.as_str(), &Error::NotFound)),
+            Action::Refuse(error) => Some((step.subject.clone(), error.clone())),
+            Action::NotFound { benign: false } => Some((step.subject.clone(), Error::NotFound)),
             _ => None,
         });
         refused.collect()
@@ -390,7 +391,7 @@ pub fn uninstall<'a>(
             let benign = item.eq_ignore_ascii_case("all")
                 || is_glob(item)
                 || Platform::parse(item).is_some();
-            let subject = Error::shorten(item);
+            let subject = shorten(item);
             steps.push(Step { subject, action: Action::NotFound { benign } });
         }
         for file in found {

@@ -14,6 +14,7 @@ use crate::check::{Finding, Level};
 use crate::emulator::Emulators;
 use crate::error::{Error, Op};
 use crate::platform::Platform;
+use crate::shown::plain;
 use crate::state::{RunBy, State};
 use crate::terminal::Terminal;
 
@@ -178,8 +179,6 @@ pub fn json(report: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> 
     serde_json::to_writer_pretty(&mut *out, report)?;
     writeln!(out)
 }
-
-pub(crate) use crate::shown::plain;
 
 impl Report {
     /// The table, then what does not work and why, then what the checks found; with `all`, also what

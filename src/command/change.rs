@@ -9,7 +9,7 @@ use crate::check;
 use crate::cli::{Change, Install};
 use crate::error::Error;
 use crate::host::{observe, observe_entries};
-use crate::namespace::{may_look, peek, with_private_mount};
+use crate::namespace::{may_look, with_private_mount};
 use crate::plan::{self, Plan};
 use crate::platform::Unknown;
 use crate::report::written;
@@ -69,10 +69,8 @@ fn dry_run(context: &mut Context<'_>, request: &Change) -> Result<(), Error> {
     for (verb, plan) in &plans {
         plan.notes.iter().for_each(|note| context.log.line(&format!("note: {note}")));
         written(write!(context.out, "{plan}"))?;
-        let refused = plan.refused().into_iter();
-        failed.push((*verb, refused.map(|(name, error)| (name.to_owned(), error.clone()))));
+        failed.push((*verb, plan.refused()));
     }
-    let failed: Vec<_> = failed.into_iter().map(|(verb, items)| (verb, items.collect())).collect();
     failed.into_iter().try_for_each(|(verb, items)| context.last_word(verb, items))
 }
 
@@ -99,9 +97,7 @@ fn uninstall(context: &mut Context<'_>, list: &[String]) -> (Vec<StepResult>, St
         state.probes = context.probe_all();
     }
     let private = may_look(&state);
-    if let Some(instance) = peek(context.root, &state) {
-        state.instance = Ok(instance);
-    }
+    context.peek(&mut state);
     let plan = plan_uninstall(context, list, &state);
     let at = context.root.path(context.root.mount_point());
     let results = match private && plan.removes() {
@@ -197,9 +193,7 @@ fn attempt(
     };
     context.log.progress("looking at what works already");
     state.probes = context.probe(&arches);
-    if let Some(instance) = peek(root, &state) {
-        state.instance = Ok(instance);
-    }
+    context.peek(&mut state);
     let plan = plan::install(requested, &request.options, context.emulators, &state)?;
     tell_plan(context, &state, &plan);
     let registers = plan.jobs().next().is_some();
@@ -264,9 +258,7 @@ fn entries_changed(planned: &State, context: &Context<'_>) -> bool {
 /// Looks again at what a change changes.
 fn observe_after(context: &Context<'_>, state: &mut State) {
     (state.mount, state.instance) = observe_entries(context.root);
-    if let Some(instance) = peek(context.root, state) {
-        state.instance = Ok(instance);
-    }
+    context.peek(state);
 }
 
 /// Says what runs though no entry for it can be seen: an uninstall could not reach it.

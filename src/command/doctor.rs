@@ -33,7 +33,8 @@ use crate::arch::ARCHES;
 use crate::check::{self, Finding, Level};
 use crate::cli::{Doctor, Format};
 use crate::error::Error;
-use crate::report::{json, plain, written};
+use crate::report::{json, written};
+use crate::shown::{plain, shorten};
 use crate::state::{State, Surroundings};
 use crate::terminal::Terminal;
 
@@ -63,7 +64,7 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
             let story = stories().find(|story| story.id == *id).ok_or_else(|| {
                 Error::Usage(format!(
                     "no check is called '{}': `doctor --list` lists them",
-                    Error::shorten(id)
+                    shorten(id)
                 ))
             })?;
             written(story.explain(context.out))
@@ -87,7 +88,7 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
             let message = pasted(program, arguments)
                 .filter(|text| !run && message::is_known(text) && !place.has(&path));
             if let Some(first) = arguments.first().filter(|_| message.is_none() && !run) {
-                let first = Error::shorten(&first.to_string_lossy());
+                let first = shorten(&first.to_string_lossy());
                 return Err(Error::Usage(format!(
                     "unexpected argument '{first}': doctor looks at one program; its arguments are for --run"
                 )));

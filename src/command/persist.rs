@@ -22,8 +22,6 @@ use crate::cli::{Install, Persist};
 use crate::emulator::{Emulator, Emulators, digest};
 use crate::entry::{EntryName, Flags, Registration};
 use crate::error::{Error, Op};
-use crate::host::observe;
-use crate::namespace::peek;
 use crate::plan::{self, Action, Choice, Content, Plan, Step};
 use crate::platform::Unknown;
 use crate::root::MOUNT_POINT;
@@ -182,11 +180,10 @@ pub(crate) fn persist(context: &mut Context<'_>, request: &Persist) -> Result<()
     }
 
     // The tree's system runs on this very kernel and CPU, or on one like it.
-    let mut state = observe(context.root);
     let system = obstacle::system(&tree)?;
     let arches = requested.iter().filter_map(|item| item.as_ref().ok().copied());
     let also = system.filter(|arch| !requested.contains(&Ok(arch)));
-    state.probes = context.probe(&arches.chain(also).collect::<Vec<_>>());
+    let state = context.observe(&arches.chain(also).collect::<Vec<_>>());
     let boot = Boot::of(&tree);
     obstacle::check(&tree, system, &state, lib_dir, context.root)?;
 
@@ -198,9 +195,7 @@ pub(crate) fn persist(context: &mut Context<'_>, request: &Persist) -> Result<()
         let all: Vec<_> = registrations.values().collect();
         let files = plan_files(&all, rules, boot, lib_dir);
         crate::report::written(write!(context.out, "{plan}{files}"))?;
-        let refused = plan.refused().into_iter();
-        let refused = refused.map(|(name, error)| (name.to_owned(), error.clone())).collect();
-        return context.last_word("persist", refused);
+        return context.last_word("persist", plan.refused());
     }
 
     let _alone = Alone::take(&tree, lib_dir, context)?;
@@ -245,7 +240,7 @@ fn write(
         let _ = tree.remove_dir(dir);
     }
     if !made.is_empty() {
-        let active = are_active(context, state, &made);
+        let active = are_active(state, &made);
         tell_when(context, boot, &made, &writing, active);
     }
     context.verdict("persist", results)
@@ -379,9 +374,8 @@ fn plan_files(
 }
 
 /// Whether the running kernel has all of these.
-fn are_active(context: &Context<'_>, state: &State, registrations: &[&Registration]) -> bool {
-    let seen = peek(context.root, state).map(Ok);
-    let Ok(instance) = seen.unwrap_or_else(|| state.instance.clone()) else { return false };
+fn are_active(state: &State, registrations: &[&Registration]) -> bool {
+    let Ok(instance) = &state.instance else { return false };
     instance.enabled
         && registrations.iter().all(|registration| {
             instance.entry(registration.name().as_str()).is_some_and(|entry| {

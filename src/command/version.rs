@@ -6,6 +6,7 @@ use crate::cli;
 use crate::emulator::Emulators;
 use crate::error::Error;
 use crate::report::written;
+use crate::shown::shorten;
 
 /// The notice, our own licence, and those of the emulators.
 const LICENSES: [&str; 4] = [
@@ -55,7 +56,7 @@ pub(crate) fn man(page: Option<&str>, out: &mut dyn Write) -> Result<(), Error> 
             let name = name.strip_prefix("binfmtctl-").unwrap_or(name);
             whole.find_subcommand(name).ok_or_else(|| {
                 let names: Vec<_> = whole.get_subcommands().map(clap::Command::get_name).collect();
-                let name = Error::shorten(name);
+                let name = shorten(name);
                 Error::Usage(format!(
                     "no command is called '{name}': there are {}",
                     names.join(", ")

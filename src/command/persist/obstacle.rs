@@ -10,6 +10,7 @@ use crate::arch::{Arch, HOST};
 use crate::elf;
 use crate::error::{Error, Op};
 use crate::root::Root;
+use crate::shown::shorten;
 use crate::state::{RunBy, State, UserNamespace};
 use crate::tree::{Seen, Tree, Unseen};
 
@@ -33,7 +34,7 @@ pub(super) fn lib_dir(dir: &Path) -> Result<(), Error> {
     }
     Err(Error::Usage(format!(
         "--lib-dir takes an absolute path of letters, digits and ._+-@, not '{}'",
-        Error::shorten(&dir.to_string_lossy())
+        shorten(&dir.to_string_lossy())
     )))
 }
 
