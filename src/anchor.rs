@@ -198,8 +198,11 @@ pub(crate) fn with_trees<'a, T: Send>(
 
 /// Runs `work` in a thread, as a namespace once entered cannot be left.
 fn in_thread<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
-    thread::scope(|scope| scope.spawn(work).join())
-        .unwrap_or_else(|_| Err(Error::system(Op::Anchor, "a thread", Errno::EIO)))
+    let failed = |error: std::io::Error| Error::system(Op::Anchor, "a thread", error);
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, work).map_err(failed)?;
+        thread.join().unwrap_or_else(|_| Err(failed(Errno::EIO.into())))
+    })
 }
 
 /// Lets go of this namespace's copy of the instance's mount, at once and not when the kernel

@@ -216,14 +216,17 @@ impl Emulators {
         }
         let queue = Mutex::new(jobs.into_iter());
         let next = || queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
-        thread::scope(|scope| {
-            for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-                scope.spawn(|| {
-                    while let Some((_, members)) = next() {
-                        unpack_one_by_one(members, done);
-                    }
-                });
+        let work = || {
+            while let Some((_, members)) = next() {
+                unpack_one_by_one(members, done);
             }
+        };
+        // This thread works as well; where no others can be had it works alone.
+        thread::scope(|scope| {
+            for _ in 1..thread::available_parallelism().map_or(1, usize::from) {
+                let _ = thread::Builder::new().spawn_scoped(scope, work);
+            }
+            work();
         });
         self.progress.clear();
         results

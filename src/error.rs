@@ -329,8 +329,8 @@ const MOUNT_PROC: &str = "mount /proc first: `mount -t proc proc /proc`";
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn hint(op: Op, errno: Errno, target: &str) -> Option<&'static str> {
     use Errno::{
-        EACCES, EBUSY, EEXIST, EINVAL, ELOOP, ENODEV, ENOENT, ENOMEM, ENOSPC, ENOTDIR, EPERM,
-        EROFS, ETXTBSY,
+        EACCES, EAGAIN, EBUSY, EEXIST, EINVAL, ELOOP, ENODEV, ENOENT, ENOMEM, ENOSPC, ENOTDIR,
+        EPERM, EROFS, ETXTBSY,
     };
     Some(match (op, errno) {
         (Op::Mount, ENODEV) => {
@@ -377,6 +377,9 @@ fn hint(op: Op, errno: Errno, target: &str) -> Option<&'static str> {
         (Op::WriteFile, ENOENT) => "that directory does not exist: make it, or name another",
         (Op::WriteFile, EROFS) => "it is read-only: name another directory",
         (Op::WriteFile, ENOSPC) => "there is no room left there: make room, or write elsewhere",
+        (Op::Probe | Op::Anchor | Op::Start, EAGAIN) => {
+            "no more processes may be started here: raise the limit (docker run --pids-limit, ulimit -u)"
+        }
         (Op::Probe | Op::Anchor, EPERM | EACCES) => PRIVILEGED,
         (Op::Probe | Op::Anchor, ENOENT) => MOUNT_PROC,
         // All else may be missing for itself.

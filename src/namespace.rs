@@ -156,7 +156,9 @@ pub(crate) fn with_private_mount<T: Send>(
         let _ = umount2(&scratch, MntFlags::MNT_DETACH);
         Some(result)
     };
-    std::thread::scope(|scope| scope.spawn(look).join()).ok().flatten()
+    std::thread::scope(|scope| {
+        std::thread::Builder::new().spawn_scoped(scope, look).ok()?.join().ok().flatten()
+    })
 }
 
 /// Lets systemd's automount mount what it stands for, as any access from the host does.

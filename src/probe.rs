@@ -80,17 +80,29 @@ pub(crate) fn probe<'a>(
     let job =
         Job { targets: arches.into_iter().map(|arch| arch.target.to_owned()).collect(), identify };
     let failed = |error: io::Error| Error::system(Op::Probe, "an empty root", error);
-    let output = Command::new(&own)
+    let mut child = Command::new(&own)
         .arg(SUBCOMMAND)
         .arg(serde_json::to_string(&job).map_err(|error| failed(error.into()))?)
         // Pipes, as a root need not have a /dev/null.
         .stdin(Stdio::piped())
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .map_err(failed)?;
-    serde_json::from_slice(&output.stdout).map_err(|_| {
-        let said = String::from_utf8_lossy(&output.stderr);
+    drop(child.stdin.take());
+    // One after the other: errors are a few lines, which the pipe takes.
+    let read = |from: &mut dyn Read| {
+        let mut text = Vec::new();
+        from.read_to_end(&mut text).map(|_| text)
+    };
+    let printed = child.stdout.take().map_or(Ok(Vec::new()), |mut stdout| read(&mut stdout));
+    let said = child.stderr.take().map_or(Ok(Vec::new()), |mut stderr| read(&mut stderr));
+    let status = child.wait().map_err(failed)?;
+    let (printed, said) = (printed.map_err(failed)?, said.map_err(failed)?);
+    serde_json::from_slice(&printed).map_err(|_| {
+        let said = String::from_utf8_lossy(&said);
         let last = said.lines().last().unwrap_or_default();
-        let how = match (output.status.signal(), output.status.code()) {
+        let how = match (status.signal(), status.code()) {
             (Some(signal), _) => format!("ended by signal {signal}"),
             (None, Some(code)) => format!("exit status {code}"),
             (None, None) => "ended".to_owned(),
