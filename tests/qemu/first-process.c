@@ -2,10 +2,9 @@
  * The first process of a PID namespace, as a container's program is one, ends by its own faults like any other: the
  * kernel lets a fault end it, but no signal that it sends itself.
  *
- * QEMU sends itself the signal, and then waits for ever. The namespace needs root: a process with threads, as QEMU is
- * one, cannot enter a user namespace.
+ * QEMU sent itself the signal, and then waited for ever. The patch behaviour/init makes the fault itself.
  *
- * test-qemu: says='all right' broken=all
+ * test-qemu: says='all right'
  */
 #define _GNU_SOURCE
 #include <sched.h>
