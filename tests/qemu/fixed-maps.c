@@ -1,6 +1,6 @@
 /*
  * Nothing a program does at addresses of its choice touches the emulator's own memory, and the addresses that programs
- * do choose are theirs: the patch user-own-memory, and the link address in scripts/qemu-build.
+ * do choose are theirs: the patches own-memory and more-syscalls, and the link address in scripts/qemu-build.
  *
  * The emulator's ranges are read from /proc/PID/maps by a child: an emulator shows a process its own file in the guest's
  * view, but not that of another process.
@@ -21,9 +21,16 @@
 #include <sys/mman.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* Numbers from 403 on are the same everywhere, but for an offset. */
+#if defined(__mips64)
+enum { PIDFD_OPEN = 5434, PROCESS_MADVISE = 5440, MSEAL = 5462 };
+#else
+enum { PIDFD_OPEN = 434, PROCESS_MADVISE = 440, MSEAL = 462 };
+#endif
 #define MARKER "fixed-maps-marker"
 #define KEEP (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
 #define LONG_ADDRESSES (UINTPTR_MAX > 0xffffffffu)
@@ -168,7 +175,9 @@ static void attack(const struct range *range, void *own, int segment)
     char *start = (char *)(uintptr_t)range->start, *end = (char *)(uintptr_t)range->end;
     size_t length = end - start;
     unsigned char *vector = malloc(length / page + 1);
-    int zero = open("/dev/zero", O_RDWR);
+    int zero = open("/dev/zero", O_RDWR), self = syscall(PIDFD_OPEN, getpid(), 0);
+    unsigned long nodes[1024 / 8 / sizeof(long)] = {1};
+    struct iovec all = {start, length};
     struct {
         char *start, *end;
     } parts[] = {{start, end}, {start, start + page}, {end - page, end}, {start - page, start + page}, {end - page, end + page},
@@ -198,6 +207,12 @@ static void attack(const struct range *range, void *own, int segment)
     expect(mlock(start, length) == -1 && errno == ENOMEM, "mlock of %p: %s\n", start, strerror(errno));
     expect(munlock(start, length) == -1 && errno == ENOMEM, "munlock of %p: %s\n", start, strerror(errno));
     expect(msync(start, length, MS_ASYNC) == -1 && errno == ENOMEM, "msync of %p: %s\n", start, strerror(errno));
+    expect(syscall(SYS_mlock2, start, length, 1) == -1 && errno == ENOMEM, "mlock2 of %p: %s\n", start, strerror(errno));
+    expect(syscall(SYS_mbind, start, length, 2L, nodes, 1024L, 0L) == -1 && errno == EFAULT, "mbind of %p: %s\n", start,
+        strerror(errno));
+    expect(syscall(MSEAL, start, length, 0L) == -1 && errno == ENOMEM, "mseal of %p: %s\n", start, strerror(errno));
+    expect(syscall(PROCESS_MADVISE, self, &all, 1L, (long)MADV_DONTNEED, 0L) == -1 && errno == EINVAL,
+        "process_madvise of %p: %s\n", start, strerror(errno));
     expect(mincore(start, length, vector) == -1 && errno == ENOMEM, "mincore of %p: %s\n", start, strerror(errno));
     expect(read(zero, start, page) == -1 && errno == EFAULT, "read to %p: %s\n", start, strerror(errno));
     for (uintptr_t at = range->start & -SHMLBA; at < range->end; at += (length / 3 + SHMLBA) & -SHMLBA) {
@@ -207,6 +222,7 @@ static void attack(const struct range *range, void *own, int segment)
         if (attached != (void *)-1)
             shmdt(attached);
     }
+    close(self);
     close(zero);
     free(vector);
 }
