@@ -1,23 +1,27 @@
-//! What the user asked for: clap's definition, and the [`Request`] made of it. Touches nothing.
+//! What the user asked for: clap's definition, which is also the [`Request`]. Touches nothing.
 //!
 //! A request holds exactly what its command needs. What a command does not know is refused here, so
 //! nothing that was typed is ever dropped in silence.
 
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{
-    ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
-};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::entry::Flags;
 use crate::error::Error;
 use crate::platform::{self, Platform};
 use crate::root::MOUNT_POINT;
 use crate::shown::shorten;
+
+/// Names of platforms or entries, as they were typed.
+pub(crate) type List = Vec<String>;
+/// Platforms that are to work.
+type Platforms = Vec<Platform>;
 
 /// Install, prove and explain qemu-user handlers in binfmt_misc, so that this machine runs and
 /// builds container images of other architectures.
@@ -31,25 +35,25 @@ use crate::shown::shorten;
 )]
 struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<Request>,
 
     #[command(flatten)]
     general: General,
 
     /// Register emulators for these platforms
-    #[arg(long, value_name = "LIST")]
-    install: Option<String>,
+    #[arg(long, value_name = "LIST", value_parser = items)]
+    install: Option<List>,
 
     /// Remove entries: platforms, names of entries, or globs such as qemu-*
-    #[arg(long, value_name = "LIST")]
-    uninstall: Option<String>,
+    #[arg(long, value_name = "LIST", value_parser = items)]
+    uninstall: Option<List>,
 
     /// Show which platforms work, by what, and why not
     #[arg(long, conflicts_with_all = ["install", "uninstall"])]
     status: bool,
 
     #[command(flatten)]
-    look: Look,
+    look: Status,
 
     /// With --install or --uninstall: show what would be done, change nothing
     #[arg(long)]
@@ -60,16 +64,29 @@ struct Cli {
     replace: bool,
 
     #[command(flatten)]
-    flags: FlagArgs,
+    options: Options,
 
     /// Print the version, and QEMU's
-    #[arg(short = 'V', long)]
+    #[arg(short = 'V', long, conflicts_with_all = OTHERS)]
     version: bool,
 
     /// Print the licences of everything inside, and where its source is
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = OTHERS)]
     licenses: bool,
 }
+
+/// What `--version` and `--licenses` would not look at.
+const OTHERS: [&str; 9] = [
+    "install",
+    "uninstall",
+    "status",
+    "format",
+    "json",
+    "require",
+    "dry_run",
+    "flags",
+    "no_credentials",
+];
 
 /// Options that every command takes, before or after its name.
 #[derive(Debug, Clone, Args)]
@@ -96,58 +113,31 @@ pub struct General {
         env = "QEMU_BINARY_PREFIX",
         value_name = "PREFIX",
         default_value = "",
+        hide_default_value = true,
         hide_env_values = true,
         global = true
     )]
     pub qemu_binary_prefix: String,
 }
 
-/// How a status is to be told.
-#[derive(Debug, Args)]
-struct Look {
-    /// How the status is written
-    #[arg(long, value_enum)]
-    format: Option<Format>,
-
-    /// Print JSON, also on a terminal
-    #[arg(long, conflicts_with = "format")]
-    json: bool,
-
-    /// Fail unless all of these work, for scripts and readiness probes
-    #[arg(long, value_name = "LIST")]
-    require: Option<String>,
-}
-
-/// What an entry may do.
-#[derive(Debug, Args)]
-struct FlagArgs {
-    /// Flags to register with, of POCF [default: POCF; OCF on kernels that cannot tell QEMU of P]
-    #[arg(long, value_name = "FLAGS")]
-    flags: Option<String>,
-
-    /// Leave out flag C: setuid programs of other architectures then run without their owner's rights
-    #[arg(long)]
-    no_credentials: bool,
-}
-
-/// The commands.
+/// What is to be done, with all that it needs: the commands, and what flags alone ask for.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Request {
     /// Register emulators for these platforms
     Install(InstallArgs),
     /// Remove entries: platforms, names of entries, or globs such as qemu-*
     Uninstall(UninstallArgs),
     /// Show which platforms work, by what, and why not
     #[command(visible_alias = "list")]
-    Status(Look),
+    Status(Status),
     /// Find what is wrong: with this machine, or with one program that does not run
     Doctor(DoctorArgs),
     /// Install and stay: put back what vanishes, until a signal ends it
-    Hold(HoldArgs),
+    Hold(Hold),
     /// Write emulators and registrations to disk, so that each boot registers them
-    Persist(PersistArgs),
+    Persist(Persist),
     /// Run a program of another architecture, without root and without changing the machine
-    Run(RunArgs),
+    Run(Run),
     /// Print the version, and QEMU's
     Version,
     /// Print a completion script
@@ -160,14 +150,62 @@ enum Command {
         /// The command that it is about; without it, the whole program
         command: Option<String>,
     },
+    /// Uninstall, then install.
+    #[command(skip)]
+    Change(Change),
+    /// Print the platforms that work; as JSON also on a terminal, where that is asked for.
+    #[command(skip)]
+    Summary {
+        /// Whether it is.
+        json: bool,
+    },
+    /// Print licences.
+    #[command(skip)]
+    Licenses,
 }
 
+/// How a status is to be told.
 #[derive(Debug, Args)]
-struct InstallArgs {
-    /// Platforms, separated by commas or blanks
-    #[arg(required = true, value_name = "LIST")]
-    list: Vec<String>,
+pub struct Status {
+    /// How the status is written
+    #[arg(long, value_enum)]
+    format: Option<Format>,
 
+    /// Print JSON, also on a terminal
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+
+    /// Fail unless all of these work, for scripts and readiness probes
+    #[arg(long, value_name = "LIST", value_parser = platforms)]
+    pub require: Option<Platforms>,
+}
+
+impl Status {
+    /// How it is written.
+    pub fn format(&self) -> Format {
+        format(self.format, self.json)
+    }
+}
+
+/// What the user wants of registrations beyond the list.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Options {
+    /// Flags to register with, of POCF [default: POCF; OCF on kernels that cannot tell QEMU of P]
+    #[arg(long, value_name = "FLAGS", value_parser = Flags::parse)]
+    pub flags: Option<Flags>,
+
+    /// Leave out flag C: setuid programs of other architectures then run without their owner's rights
+    #[arg(long)]
+    pub no_credentials: bool,
+
+    /// Whether entries that are not ours may be replaced: not every command lets one say so.
+    #[arg(skip)]
+    pub replace: bool,
+}
+
+/// How to change entries.
+#[derive(Debug, Args)]
+struct How {
     /// Show what would be done, change nothing
     #[arg(long)]
     dry_run: bool,
@@ -175,85 +213,126 @@ struct InstallArgs {
     /// Print the platforms that work as JSON, also on a terminal
     #[arg(long)]
     json: bool,
+}
+
+/// `install`, as it is typed.
+#[derive(Debug, Args)]
+pub struct InstallArgs {
+    /// Platforms, separated by commas or blanks
+    #[arg(required = true, value_name = "LIST", value_parser = items)]
+    list: Vec<List>,
+
+    #[command(flatten)]
+    how: How,
 
     /// Replace entries that others made, or that do not work
     #[arg(long)]
     replace: bool,
 
     #[command(flatten)]
-    flags: FlagArgs,
+    options: Options,
 }
 
+/// `uninstall`, as it is typed.
 #[derive(Debug, Args)]
-struct UninstallArgs {
+pub struct UninstallArgs {
     /// Platforms or entries, separated by commas or blanks
-    #[arg(required = true, value_name = "LIST")]
-    list: Vec<String>,
+    #[arg(required = true, value_name = "LIST", value_parser = items)]
+    list: Vec<List>,
 
-    /// Show what would be done, change nothing
-    #[arg(long)]
-    dry_run: bool,
-
-    /// Print the platforms that work as JSON, also on a terminal
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    how: How,
 }
 
+/// What entries are to be changed.
+#[derive(Debug)]
+pub struct Change {
+    /// What to remove: platforms, names, globs.
+    pub uninstall: Option<List>,
+    /// What to register.
+    pub install: Option<Install>,
+    /// Whether only to say what would be done.
+    pub dry_run: bool,
+    /// Whether to tell the outcome as JSON, also on a terminal.
+    pub json: bool,
+}
+
+impl From<InstallArgs> for Change {
+    fn from(InstallArgs { list, how, replace, options }: InstallArgs) -> Self {
+        let options = Options { replace, ..options };
+        let install = Some(Install { list: list.concat(), options });
+        Self { uninstall: None, install, dry_run: how.dry_run, json: how.json }
+    }
+}
+
+impl From<UninstallArgs> for Change {
+    fn from(UninstallArgs { list, how }: UninstallArgs) -> Self {
+        let uninstall = Some(list.concat());
+        Self { uninstall, install: None, dry_run: how.dry_run, json: how.json }
+    }
+}
+
+/// What to register, and how.
+#[derive(Debug, Clone, Args)]
+pub struct Install {
+    /// Platforms to register
+    #[arg(id = "install", long = "install", value_name = "LIST", default_value = "all", value_parser = items)]
+    pub list: List,
+
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Of `hold`.
 #[derive(Debug, Args)]
-struct HoldArgs {
-    /// Platforms to register and to watch
-    #[arg(long, value_name = "LIST", default_value = "all")]
-    install: String,
+pub struct Hold {
+    #[command(flatten)]
+    pub install: Install,
 
     /// Remove what was registered when a signal ends it
     #[arg(long)]
-    remove_on_exit: bool,
+    pub remove_on_exit: bool,
 
     /// File that exists while everything is registered, for readiness probes; its lines are labels as
     /// Kubernetes' Node Feature Discovery reads them
     #[arg(long, value_name = "FILE")]
-    ready_file: Option<PathBuf>,
+    pub ready_file: Option<PathBuf>,
 
     /// File of metrics for Prometheus' node_exporter: entries, repairs, the time of the last look
     #[arg(long, value_name = "FILE")]
-    metrics_file: Option<PathBuf>,
+    pub metrics_file: Option<PathBuf>,
 
     /// Show what would be registered first, change nothing
     #[arg(long)]
-    dry_run: bool,
-
-    #[command(flatten)]
-    flags: FlagArgs,
+    pub dry_run: bool,
 }
 
+/// Of `persist`.
 #[derive(Debug, Args)]
-struct PersistArgs {
-    /// Platforms to register at boot [default: all]
-    #[arg(long, value_name = "LIST")]
-    install: Option<String>,
+pub struct Persist {
+    #[command(flatten)]
+    pub install: Install,
 
     /// Take away what was written, and nothing else
     #[arg(long, conflicts_with_all = ["install", "flags", "no_credentials"])]
-    remove: bool,
+    pub remove: bool,
 
     /// Root of the system to write to: /host in a container with -v /:/host
     #[arg(long, value_name = "DIR", default_value = "/")]
-    root: PathBuf,
+    pub root: PathBuf,
 
     /// Where the emulators go, as that system calls it
     #[arg(long, value_name = "DIR", default_value = "/usr/local/lib/binfmtctl")]
-    lib_dir: PathBuf,
+    pub lib_dir: PathBuf,
 
     /// Show what would be written, change nothing
     #[arg(long)]
-    dry_run: bool,
-
-    #[command(flatten)]
-    flags: FlagArgs,
+    pub dry_run: bool,
 }
 
+/// `doctor`, as it is typed.
 #[derive(Debug, Args)]
-struct DoctorArgs {
+pub struct DoctorArgs {
     /// A program that does not run, or a message that was seen; without it, the machine is looked at
     program: Option<OsString>,
 
@@ -294,40 +373,40 @@ struct DoctorArgs {
     list: bool,
 }
 
+/// Of `run`.
 #[derive(Debug, Args)]
-struct RunArgs {
+pub struct Run {
     /// Platforms to emulate [default: the program's own; all, if this machine runs it itself]
-    #[arg(long, value_name = "LIST")]
-    platform: Option<String>,
+    #[arg(long, value_name = "LIST", value_parser = items)]
+    pub platform: Option<List>,
 
     /// Root to run in, with /proc, /dev, /sys and resolv.conf of this machine
     #[arg(long, value_name = "DIR")]
-    root: Option<PathBuf>,
+    pub root: Option<PathBuf>,
 
     /// Also show this file or directory, in the root at DST
     #[arg(long, value_name = "SRC[:DST]")]
-    bind: Vec<OsString>,
+    pub bind: Vec<OsString>,
 
     /// Directory to run in [default: this one; / with --root]
     #[arg(long, value_name = "DIR")]
-    workdir: Option<PathBuf>,
+    pub workdir: Option<PathBuf>,
 
     /// Be root inside, with the subordinate ids of /etc/subuid if there are any: for apt, dpkg, sudo
     #[arg(long)]
-    map_root: bool,
+    pub map_root: bool,
 
     /// Remove the unpacked emulators that earlier runs kept, and do nothing else
     #[arg(long, exclusive = true)]
     clean_cache: bool,
 
-    /// The program and its arguments
+    /// The program and its arguments; none with --clean-cache alone
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
-        required_unless_present = "clean_cache",
-        value_name = "COMMAND"
+        required_unless_present = "clean_cache"
     )]
-    command: Vec<OsString>,
+    pub command: Vec<OsString>,
 }
 
 /// clap's own parser of paths refuses empty ones.
@@ -345,106 +424,8 @@ pub enum Format {
     Json,
 }
 
-/// What is to be done, with all that it needs.
-#[derive(Debug)]
-pub enum Request {
-    /// Print the platforms that work.
-    Summary {
-        /// As JSON, also on a terminal.
-        json: bool,
-    },
-    /// Print everything about the platforms.
-    Status(Status),
-    /// Uninstall, then install.
-    Change(Change),
-    /// Look for what is wrong.
-    Doctor(Doctor),
-    /// Install, and keep installed.
-    Hold(Hold),
-    /// Write what each boot registers from.
-    Persist(Persist),
-    /// Become another program.
-    Run(Run),
-    /// Remove what runs have unpacked.
-    CleanCache,
-    /// Print versions.
-    Version,
-    /// Print licences.
-    Licenses,
-    /// Print a completion script.
-    Completion(clap_complete::Shell),
-    /// Print a man page: of this command, or of the whole program.
-    Man(Option<String>),
-}
-
-/// Of `--status`.
-#[derive(Debug)]
-pub struct Status {
-    /// How it is written.
-    pub format: Format,
-    /// Platforms without which it fails.
-    pub require: Vec<Platform>,
-}
-
-/// Of `--install` and `--uninstall`.
-#[derive(Debug)]
-pub struct Change {
-    /// What to remove: platforms, names, globs.
-    pub uninstall: Option<Vec<String>>,
-    /// What to register.
-    pub install: Option<Install>,
-    /// Whether only to say what would be done.
-    pub dry_run: bool,
-    /// Whether to tell the outcome as JSON, also on a terminal.
-    pub json: bool,
-}
-
-/// What to register, and how.
-#[derive(Debug, Clone)]
-pub struct Install {
-    /// Platforms as the user called them.
-    pub list: Vec<String>,
-    /// The flags asked for.
-    pub options: Options,
-}
-
-/// What the user wants of registrations beyond the list.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Flags asked for; `None` leaves the choice to us.
-    pub flags: Option<Flags>,
-    /// Whether to leave flag C out.
-    pub no_credentials: bool,
-    /// Whether entries that are not ours may be replaced.
-    pub replace: bool,
-}
-
-/// Of `hold`.
-#[derive(Debug)]
-pub struct Hold {
-    /// What to keep registered.
-    pub install: Install,
-    /// Whether to remove it at the end.
-    pub remove_on_exit: bool,
-    /// The readiness file.
-    pub ready_file: Option<PathBuf>,
-    /// The file of metrics.
-    pub metrics_file: Option<PathBuf>,
-    /// Whether only to say what would be done.
-    pub dry_run: bool,
-}
-
-/// Of `persist`.
-#[derive(Debug)]
-pub struct Persist {
-    /// What to write; `None` takes away what was written.
-    pub install: Option<Install>,
-    /// Root of the system to write to.
-    pub root: PathBuf,
-    /// Where the emulators go there.
-    pub lib_dir: PathBuf,
-    /// Whether only to say what would be done.
-    pub dry_run: bool,
+fn format(format: Option<Format>, json: bool) -> Format {
+    if json { Format::Json } else { format.unwrap_or_default() }
 }
 
 /// Of `doctor`.
@@ -482,23 +463,28 @@ pub enum Doctor {
     },
 }
 
-/// Of `run`.
-#[derive(Debug)]
-pub struct Run {
-    /// Platforms to emulate, where the user named some.
-    pub platform: Option<Vec<String>>,
-    /// Root to run in.
-    pub root: Option<PathBuf>,
-    /// `SRC[:DST]`.
-    pub bind: Vec<OsString>,
-    /// Directory to run in.
-    pub workdir: Option<PathBuf>,
-    /// Whether to be root inside.
-    pub map_root: bool,
-    /// The program.
-    pub program: OsString,
-    /// Its arguments.
-    pub arguments: Vec<OsString>,
+impl DoctorArgs {
+    /// What is to be looked at.
+    pub fn into_request(self) -> Doctor {
+        let format = format(self.format, self.json);
+        let limit = Some(Duration::from_secs(self.timeout)).filter(|limit| !limit.is_zero());
+        match self.program {
+            _ if self.list => Doctor::List,
+            _ if self.explain.is_some() => Doctor::Explain(self.explain.unwrap_or_default()),
+            program if self.image.is_some() => {
+                Doctor::Image { file: self.image.unwrap_or_default(), program, format }
+            }
+            None => Doctor::Machine(format),
+            Some(program) => Doctor::Program {
+                program,
+                root: self.root,
+                run: self.run,
+                arguments: self.arguments,
+                limit,
+                format,
+            },
+        }
+    }
 }
 
 /// A command line that is none.
@@ -513,12 +499,6 @@ pub enum Unclear {
 impl From<clap::Error> for Unclear {
     fn from(error: clap::Error) -> Self {
         Self::Usage(Box::new(error))
-    }
-}
-
-impl From<Error> for Unclear {
-    fn from(error: Error) -> Self {
-        Self::Value(error)
     }
 }
 
@@ -539,10 +519,43 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Request, Gener
     one_command(&mut definition, &matches)?;
     let mut cli = Cli::from_arg_matches(&matches)?;
     // Set but empty is unset: so the peer reads its environment.
-    cli.general.qemu_binary_path =
-        cli.general.qemu_binary_path.take().filter(|path| !path.as_os_str().is_empty());
-    let general = cli.general.clone();
-    Ok((cli.into_request()?, general))
+    let mut general = cli.general.clone();
+    general.qemu_binary_path.take_if(|path| path.as_os_str().is_empty());
+    let request = cli.command.take();
+    Ok((request.map_or_else(|| cli.by_flags(), Ok)?, general))
+}
+
+impl Cli {
+    /// What the flags ask for, where no command does.
+    fn by_flags(mut self) -> Result<Request, clap::Error> {
+        let changes = self.install.is_some() || self.uninstall.is_some();
+        let looks = self.look.format.is_some() || self.look.require.is_some();
+        let registers = self.options.flags.is_some() || self.options.no_credentials;
+        let stray = [
+            (looks && !self.status, "--format and --require go with --status"),
+            (registers && self.install.is_none(), "--flags and --no-credentials go with --install"),
+            (
+                self.dry_run && !changes,
+                "--dry-run goes with --install, --uninstall, or after the name of a command",
+            ),
+        ];
+        self.options.replace = self.replace;
+        Ok(match stray.iter().find(|(is_stray, _)| *is_stray) {
+            _ if self.version => Request::Version,
+            _ if self.licenses => Request::Licenses,
+            Some((_, text)) => {
+                return Err(Self::command().error(ErrorKind::MissingRequiredArgument, text));
+            }
+            None if changes => Request::Change(Change {
+                uninstall: self.uninstall,
+                install: self.install.map(|list| Install { list, options: self.options }),
+                dry_run: self.dry_run,
+                json: self.look.json,
+            }),
+            None if self.status => Request::Status(self.look),
+            None => Request::Summary { json: self.look.json },
+        })
+    }
 }
 
 /// Existing scripts use Go's flag syntax: `-install` is `--install`.
@@ -551,28 +564,22 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Request, Gener
 /// a command, and perhaps to somebody's program.
 fn from_go_syntax(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let definition = Cli::command();
-    let long = |name: &str| definition.get_arguments().find(|arg| arg.get_long() == Some(name));
     let mut args = args.into_iter();
     let mut rewritten: Vec<_> = args.next().into_iter().collect();
     while let Some(arg) = args.next() {
         let text = arg.to_str().unwrap_or_default();
-        let (dashes, rest) = match text.strip_prefix('-') {
-            Some(one) => one.strip_prefix('-').map_or((1, one), |two| (2, two)),
-            None => (0, text),
-        };
-        let (name, has_value) = match rest.split_once('=') {
-            Some((name, _)) => (name, true),
-            None => (rest, false),
-        };
-        let known = long(name).filter(|_| dashes > 0 && name.len() > 1);
-        let takes_value =
-            known.is_some_and(|arg| matches!(arg.get_action(), ArgAction::Set | ArgAction::Append));
-        if dashes == 1 && (known.is_some() || name == "help") {
-            rewritten.push(format!("-{text}").into());
-        } else {
-            rewritten.push(arg.clone());
-        }
-        if takes_value && !has_value {
+        let rest = text.trim_start_matches('-');
+        let dashes = text.len() - rest.len();
+        let (name, value) = rest.split_once('=').map_or((rest, None), |(n, v)| (n, Some(v)));
+        let mut options = definition.get_arguments().filter(|_| dashes > 0);
+        let option = options.find(|option| option.get_long() == Some(name));
+        let takes_next =
+            value.is_none() && option.is_some_and(|option| option.get_action().takes_values());
+        rewritten.push(match dashes == 1 && (option.is_some() || name == "help") {
+            true => format!("-{text}").into(),
+            false => arg.clone(),
+        });
+        if takes_next {
             rewritten.extend(args.next());
         } else if dashes == 0 || text == "--" {
             break;
@@ -632,6 +639,9 @@ const MEANT: &[(&str, &str)] = &[
 /// What people type most often, and what clap does not understand.
 fn explain(error: clap::Error, args: &[OsString]) -> Unclear {
     use clap::error::{ContextKind, ContextValue};
+    if let Some(error) = error.source().and_then(|source| source.downcast_ref::<Error>()) {
+        return Unclear::Value(error.clone());
+    }
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
@@ -667,36 +677,8 @@ fn explain(error: clap::Error, args: &[OsString]) -> Unclear {
     error.into()
 }
 
-impl Look {
-    fn status(self) -> Result<Status, Error> {
-        let require = self.require.as_deref().map(items).transpose()?.unwrap_or_default();
-        let require = require
-            .iter()
-            .map(|name| {
-                Platform::parse(name)
-                    .ok_or_else(|| Error::UnknownPlatform(platform::Unknown::new(name)))
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Status { format: format(self.format, self.json), require })
-    }
-}
-
-impl FlagArgs {
-    fn options(&self, replace: bool) -> Result<Options, Error> {
-        let flags = self.flags.as_deref().map(Flags::parse).transpose()?;
-        Ok(Options { flags, no_credentials: self.no_credentials, replace })
-    }
-}
-
-fn format(format: Option<Format>, json: bool) -> Format {
-    if json { Format::Json } else { format.unwrap_or_default() }
-}
-
 /// Splits a list as people type it. A comma at its end is no error.
-///
-/// # Errors
-/// A list, or an item in it, with nothing in it.
-pub(crate) fn items(list: &str) -> Result<Vec<String>, Error> {
+fn items(list: &str) -> Result<List, Error> {
     let whole = list.trim().trim_end_matches(',').trim_end();
     let items: Vec<_> = whole.split(',').map(|item| item.trim().to_owned()).collect();
     if items.iter().any(String::is_empty) {
@@ -705,131 +687,11 @@ pub(crate) fn items(list: &str) -> Result<Vec<String>, Error> {
     Ok(items)
 }
 
-impl Cli {
-    fn into_request(self) -> Result<Request, Unclear> {
-        let usage = |kind, text: &str| Unclear::from(Self::command().error(kind, text));
-        match self.command {
-            Some(command) => return Ok(command.into_request()?),
-            None if self.version => return Ok(Request::Version),
-            None if self.licenses => return Ok(Request::Licenses),
-            None => {}
-        }
-        if !self.status && (self.look.format.is_some() || self.look.require.is_some()) {
-            let text = "--format and --require go with --status";
-            return Err(usage(ErrorKind::MissingRequiredArgument, text));
-        }
-        if self.install.is_none() && (self.flags.flags.is_some() || self.flags.no_credentials) {
-            let text = "--flags and --no-credentials go with --install";
-            return Err(usage(ErrorKind::MissingRequiredArgument, text));
-        }
-        let uninstall = self.uninstall.as_deref().map(items).transpose()?;
-        let install = match self.install.as_deref() {
-            Some(list) => {
-                let options = self.flags.options(self.replace)?;
-                Some(Install { list: items(list)?, options })
-            }
-            None => None,
-        };
-        if uninstall.is_some() || install.is_some() {
-            let (dry_run, json) = (self.dry_run, self.look.json);
-            return Ok(Request::Change(Change { uninstall, install, dry_run, json }));
-        }
-        if self.dry_run {
-            let text = "--dry-run goes with --install, --uninstall, or after the name of a command";
-            return Err(usage(ErrorKind::MissingRequiredArgument, text));
-        }
-        Ok(match self.status {
-            true => Request::Status(self.look.status()?),
-            false => Request::Summary { json: self.look.json },
-        })
-    }
-}
-
-impl Command {
-    fn into_request(self) -> Result<Request, Error> {
-        let words = |list: Vec<String>| items(&list.join(","));
-        Ok(match self {
-            Self::Install(args) => {
-                let options = args.flags.options(args.replace)?;
-                let install = Some(Install { list: words(args.list)?, options });
-                let InstallArgs { dry_run, json, .. } = args;
-                Request::Change(Change { uninstall: None, install, dry_run, json })
-            }
-            Self::Uninstall(args) => Request::Change(Change {
-                uninstall: Some(words(args.list)?),
-                install: None,
-                dry_run: args.dry_run,
-                json: args.json,
-            }),
-            Self::Status(look) => Request::Status(look.status()?),
-            Self::Doctor(args) => Request::Doctor(args.into_request()),
-            Self::Hold(args) => Request::Hold(Hold {
-                install: Install {
-                    list: items(&args.install)?,
-                    options: args.flags.options(false)?,
-                },
-                remove_on_exit: args.remove_on_exit,
-                ready_file: args.ready_file,
-                metrics_file: args.metrics_file,
-                dry_run: args.dry_run,
-            }),
-            Self::Persist(args) => {
-                let install = match args.remove {
-                    true => None,
-                    false => Some(Install {
-                        list: items(args.install.as_deref().unwrap_or("all"))?,
-                        options: args.flags.options(false)?,
-                    }),
-                };
-                let PersistArgs { root, lib_dir, dry_run, .. } = args;
-                Request::Persist(Persist { install, root, lib_dir, dry_run })
-            }
-            Self::Run(args) if args.clean_cache => Request::CleanCache,
-            Self::Run(args) => Request::Run(args.into_request()?),
-            Self::Version => Request::Version,
-            Self::Completion { shell } => Request::Completion(shell),
-            Self::Man { command } => Request::Man(command),
-        })
-    }
-}
-
-impl DoctorArgs {
-    fn into_request(self) -> Doctor {
-        let format = format(self.format, self.json);
-        let limit = Some(Duration::from_secs(self.timeout)).filter(|limit| !limit.is_zero());
-        match self.program {
-            _ if self.list => Doctor::List,
-            _ if self.explain.is_some() => Doctor::Explain(self.explain.unwrap_or_default()),
-            program if self.image.is_some() => {
-                Doctor::Image { file: self.image.unwrap_or_default(), program, format }
-            }
-            None => Doctor::Machine(format),
-            Some(program) => Doctor::Program {
-                program,
-                root: self.root,
-                run: self.run,
-                arguments: self.arguments,
-                limit,
-                format,
-            },
-        }
-    }
-}
-
-impl RunArgs {
-    fn into_request(self) -> Result<Run, Error> {
-        let mut command = self.command.into_iter();
-        let program = command.next().ok_or_else(|| Error::Usage("no command given".to_owned()))?;
-        Ok(Run {
-            platform: self.platform.as_deref().map(items).transpose()?,
-            root: self.root,
-            bind: self.bind,
-            workdir: self.workdir,
-            map_root: self.map_root,
-            program,
-            arguments: command.collect(),
-        })
-    }
+fn platforms(list: &str) -> Result<Platforms, Error> {
+    let parse = |name: &String| {
+        Platform::parse(name).ok_or_else(|| Error::UnknownPlatform(platform::Unknown::new(name)))
+    };
+    items(list)?.iter().map(parse).collect()
 }
 
 #[cfg(test)]
@@ -860,8 +722,16 @@ mod tests {
     fn change(line: &str) -> Change {
         match request(line).unwrap() {
             Request::Change(change) => change,
+            Request::Install(args) => args.into(),
+            Request::Uninstall(args) => args.into(),
             other => panic!("{line}: {other:?}"),
         }
+    }
+
+    #[track_caller]
+    fn doctor(request: Request) -> Doctor {
+        let Request::Doctor(args) = request else { panic!("{request:?}") };
+        args.into_request()
     }
 
     #[test]
@@ -893,14 +763,11 @@ mod tests {
         line.push(OsString::from_vec(vec![0xe9]));
         let (request, general) = parse(line.clone()).unwrap();
         let Request::Run(run) = request else { panic!("{request:?}") };
-        assert_eq!(run.program, "find");
-        assert_eq!(run.arguments, &line[4..]);
+        assert_eq!(run.command, &line[3..]);
         assert!(general.verbose);
-        let doctor = ["b", "doctor", "--run", "/x", "--", "-mount", "-help"].map(OsString::from);
-        let (request, _) = parse(doctor).unwrap();
-        let Request::Doctor(Doctor::Program { arguments, .. }) = request else {
-            panic!("{request:?}")
-        };
+        let line = ["b", "doctor", "--run", "/x", "--", "-mount", "-help"].map(OsString::from);
+        let (request, _) = parse(line).unwrap();
+        let Doctor::Program { arguments, .. } = doctor(request) else { panic!() };
         assert_eq!(arguments, ["-mount", "-help"]);
     }
 
@@ -911,8 +778,8 @@ mod tests {
             "b doctor --run --root /r /x -l 1",
             "b doctor --run /x --root /r -- -l 1",
         ] {
-            let Request::Doctor(Doctor::Program { program, root, run: true, arguments, .. }) =
-                request(line).unwrap()
+            let Doctor::Program { program, root, run: true, arguments, .. } =
+                doctor(request(line).unwrap())
             else {
                 panic!("{line}")
             };
@@ -941,6 +808,10 @@ mod tests {
             "b --dry-run hold",
             "b --replace hold",
             "b --version status",
+            "b --version --json",
+            "b --install arm64 --version",
+            "b --licenses --status",
+            "b version --json",
             "b hold --replace",
             "b persist --remove --install arm64",
             "b status --dry-run",
@@ -955,12 +826,13 @@ mod tests {
             change("b install arm64,riscv64 arm").install.unwrap().list,
             ["arm64", "riscv64", "arm"]
         );
+        assert_eq!(change("b install arm64, riscv64").install.unwrap().list, ["arm64", "riscv64"]);
         assert_eq!(change("b uninstall qemu-*").uninstall.unwrap(), ["qemu-*"]);
         assert!(matches!(request("b list").unwrap(), Request::Status(_)));
         assert!(matches!(request("b version").unwrap(), Request::Version));
         for line in ["b status --json", "b --status --json", "b --status --format json"] {
             let Request::Status(status) = request(line).unwrap() else { panic!("{line}") };
-            assert_eq!(status.format, Format::Json, "{line}");
+            assert_eq!(status.format(), Format::Json, "{line}");
         }
     }
 

@@ -23,7 +23,7 @@ pub fn main() -> ExitCode {
         return finish(main(argument, &root, &mut io::stdout().lock()));
     }
     match cli::parse(args) {
-        Ok((request, general)) => finish(run_request(&request, &general)),
+        Ok((request, general)) => finish(run_request(request, &general)),
         Err(Unclear::Value(error)) => finish(Err(error)),
         Err(Unclear::Usage(error)) => {
             // Help goes to stdout, errors to stderr; a closed stream is no reason to panic.
@@ -37,12 +37,12 @@ pub fn main() -> ExitCode {
 }
 
 /// Does what was asked for. An error is the one thing to tell the user last.
-fn run_request(request: &Request, general: &General) -> Result<(), Error> {
+fn run_request(request: Request, general: &General) -> Result<(), Error> {
     let out = &mut io::stdout().lock();
     match request {
         Request::Licenses => return command::version::licenses(out),
-        Request::Man(page) => return command::version::man(page.as_deref(), out),
-        Request::Completion(shell) => return command::version::completion(*shell, out),
+        Request::Man { command } => return command::version::man(command.as_deref(), out),
+        Request::Completion { shell } => return command::version::completion(shell, out),
         _ => {}
     }
     let General { qemu_binary_path, qemu_binary_prefix, .. } = general;
@@ -58,16 +58,17 @@ fn run_request(request: &Request, general: &General) -> Result<(), Error> {
     let emulators = &emulators;
     let context = &mut Context { root: &root, emulators, general, terminal, out, log };
     match request {
-        Request::Summary { json } => command::status::summary(context, *json),
-        Request::Status(request) => command::status::status(context, request),
-        Request::Change(request) => command::change::change(context, request),
-        Request::Doctor(request) => command::doctor::doctor(context, request),
-        Request::Hold(request) => command::hold::hold(context, request),
-        Request::Persist(request) => command::persist::persist(context, request),
-        Request::Run(request) => command::run::run(context, request),
-        Request::CleanCache => command::run::clean_cache(context),
+        Request::Summary { json } => command::status::summary(context, json),
+        Request::Status(request) => command::status::status(context, &request),
+        Request::Change(request) => command::change::change(context, &request),
+        Request::Install(args) => command::change::change(context, &args.into()),
+        Request::Uninstall(args) => command::change::change(context, &args.into()),
+        Request::Doctor(args) => command::doctor::doctor(context, &args.into_request()),
+        Request::Hold(request) => command::hold::hold(context, &request),
+        Request::Persist(request) => command::persist::persist(context, &request),
+        Request::Run(request) => command::run::run(context, &request),
         Request::Version => command::version::version(emulators, context.out),
-        Request::Licenses | Request::Completion(_) | Request::Man(_) => Ok(()),
+        Request::Licenses | Request::Completion { .. } | Request::Man { .. } => Ok(()),
     }
 }
 

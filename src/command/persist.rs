@@ -171,9 +171,10 @@ pub(crate) fn persist(context: &mut Context<'_>, request: &Persist) -> Result<()
     obstacle::lib_dir(lib_dir)?;
     let tree = Tree::open(&request.root)?;
     obstacle::elsewhere(&tree, lib_dir)?;
-    let Some(install) = &request.install else {
+    if request.remove {
         return remove(context, &tree, &lib_dir.join(MANIFEST), request.dry_run);
-    };
+    }
+    let install = &request.install;
     let requested = plan::requested(&install.list, context.emulators);
     if requested.is_empty() {
         return Err(Error::NoEmulators);

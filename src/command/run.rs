@@ -50,6 +50,9 @@ pub(crate) const SUBCOMMAND: &str = "__map-ids";
 /// What prevents it: the kernel's or the host's settings, an emulator that is not at hand, the
 /// program's own start.
 pub(crate) fn run(context: &mut Context<'_>, request: &Run) -> Result<(), Error> {
+    let Some((program, arguments)) = request.command.split_first() else {
+        return clean_cache(context);
+    };
     // What is made on the way has the modes it is to have; the program has its caller's umask.
     let umask = umask(Mode::from_raw_mode(0o022));
     let root = context.root;
@@ -97,8 +100,8 @@ pub(crate) fn run(context: &mut Context<'_>, request: &Run) -> Result<(), Error>
         become_user(&processes, uid, gid)?;
     }
     rustix::process::umask(umask);
-    let errno = start(&request.program, &request.arguments);
-    Err(Error::system(Op::Start, &request.program, errno))
+    let errno = start(program, arguments);
+    Err(Error::system(Op::Start, program, errno))
 }
 
 /// Becomes the program, with what our caller did about SIGPIPE; returns the reason where that fails.
@@ -145,7 +148,7 @@ fn unpack(
 }
 
 /// Removes the emulators that runs have unpacked.
-pub(crate) fn clean_cache(context: &mut Context<'_>) -> Result<(), Error> {
+fn clean_cache(context: &mut Context<'_>) -> Result<(), Error> {
     if let Some(cache) = Cache::open()? {
         let dir = cache.clear()?;
         context.log.news(&format!("removed {}", dir.display()));
@@ -201,7 +204,7 @@ fn mount_instance(root: &Root) -> Result<PathBuf, Error> {
 /// The architecture of the program, or of the interpreter of its script, where it can be read.
 fn arch_of(request: &Run) -> Option<&'static Arch> {
     let tree = Tree::open(request.root.as_deref().unwrap_or(Path::new("/"))).ok()?;
-    let mut path = tree.find(Path::new(&request.program));
+    let mut path = tree.find(Path::new(request.command.first()?));
     if let Some(workdir) = request.workdir.as_deref().filter(|_| path.is_relative()) {
         path = workdir.join(path);
     }

@@ -29,13 +29,16 @@ fn observe(context: &mut Context<'_>) -> State {
 pub(crate) fn status(context: &mut Context<'_>, request: &Status) -> Result<(), Error> {
     let state = observe(context);
     let report = Report::new(&state, context.emulators, check::check_host(&state))?;
-    written(match request.format {
+    written(match request.format() {
         Format::Json => json(&report, context.out),
         Format::Table => context
             .out
             .write_all(report.table(context.terminal, context.general.verbose).as_bytes()),
     })?;
-    let missing: Vec<_> =
-        report.missing(&request.require).iter().map(ToString::to_string).collect();
+    let missing: Vec<_> = report
+        .missing(request.require.as_deref().unwrap_or_default())
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     if missing.is_empty() { Ok(()) } else { Err(Error::Missing(missing.join(", "))) }
 }
