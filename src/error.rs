@@ -51,44 +51,19 @@ impl fmt::Display for Op {
 pub enum Error {
     /// The kernel said no.
     #[error("cannot {op} {target}: {}", errno.desc())]
-    System {
-        /// What was tried.
-        op: Op,
-        /// On what.
-        target: String,
-        /// The answer.
-        errno: Errno,
-    },
+    System { op: Op, target: String, errno: Errno },
     /// A name no entry can have.
     #[error("'{name}' cannot be the name of an entry: {wrong}")]
-    BadName {
-        /// The name, shortened for display.
-        name: String,
-        /// Why not.
-        wrong: &'static str,
-    },
+    BadName { name: String, wrong: &'static str },
     /// A path no entry can have.
     #[error("'{path}' cannot be the interpreter of an entry: {wrong}")]
-    BadInterpreter {
-        /// The path, shortened for display.
-        path: String,
-        /// Why not.
-        wrong: &'static str,
-    },
+    BadInterpreter { path: String, wrong: &'static str },
     /// Flags that cannot work.
     #[error("bad flags: {wrong}")]
-    BadFlags {
-        /// Why not.
-        wrong: String,
-    },
+    BadFlags { wrong: String },
     /// An entry's text that is none.
     #[error("cannot understand the entry {name}: {what}")]
-    BadEntry {
-        /// The entry.
-        name: String,
-        /// The line.
-        what: String,
-    },
+    BadEntry { name: String, what: String },
     /// A name that is no architecture.
     #[error("{0}")]
     UnknownArch(Unknown),
@@ -103,39 +78,19 @@ pub enum Error {
     NoEmulators,
     /// An emulator whose bytes are not those that were recorded.
     #[error("the emulator {name} is damaged: {wrong}")]
-    DamagedEmulator {
-        /// Its name.
-        name: String,
-        /// How it shows.
-        wrong: String,
-    },
+    DamagedEmulator { name: String, wrong: String },
     /// An emulator that would not work in a container.
     #[error("{path} cannot be registered: {wrong}")]
-    UnfitEmulator {
-        /// Its path.
-        path: String,
-        /// Why.
-        wrong: &'static str,
-    },
+    UnfitEmulator { path: String, wrong: &'static str },
     /// The host cannot do it; found before anything was changed.
     #[error("{what}")]
-    Host {
-        /// What is missing.
-        what: String,
-        /// What to do.
-        hint: String,
-    },
+    Host { what: String, hint: String },
     /// A registration that would have taken the host's own programs.
     #[error("{0} matches the host's own programs and is never registered")]
     Native(String),
     /// A new entry whose emulator did not run the test program.
     #[error("the new entry {name} does not work: {outcome}; it was removed again")]
-    DeadOnArrival {
-        /// The entry.
-        name: String,
-        /// What its test program met.
-        outcome: String,
-    },
+    DeadOnArrival { name: String, outcome: String },
     /// The entries are gone once our own mount is.
     #[error(
         "the registrations did not last: the kernel drops them with the last binfmt_misc mount"
@@ -157,22 +112,10 @@ pub enum Error {
     WouldHide(String),
     /// Nothing can be installed here.
     #[error("{what}")]
-    Obstacle {
-        /// What is so.
-        what: String,
-        /// What to do.
-        hint: Option<String>,
-    },
+    Obstacle { what: String, hint: Option<String> },
     /// An entry has the name, and does not work.
     #[error("{name} is registered already but does not work in containers: {why}")]
-    Dead {
-        /// The entry.
-        name: String,
-        /// Why it does not work.
-        why: String,
-        /// What it is for.
-        arch: &'static str,
-    },
+    Dead { name: String, why: String, arch: &'static str },
     /// No entry is meant by a name.
     #[error("not found")]
     NotFound,
@@ -196,12 +139,7 @@ pub enum Error {
     Missing(String),
     /// The doctor found something to repair.
     #[error("{}", problems(*count))]
-    Unhealthy {
-        /// How many findings.
-        count: usize,
-        /// The worst one's id.
-        worst: &'static str,
-    },
+    Unhealthy { count: usize, worst: &'static str },
     /// Whoever read the report has gone away.
     #[error("nobody reads the output")]
     NoReader,
@@ -210,12 +148,7 @@ pub enum Error {
     Usage(String),
     /// Something that was typed, where what was meant can be told.
     #[error("{what}")]
-    Unclear {
-        /// What was typed.
-        what: String,
-        /// What to type.
-        hint: String,
-    },
+    Unclear { what: String, hint: String },
     /// Some items failed; each was reported already, and its advice.
     #[error("{}", failed(verb, names, first))]
     Items {
@@ -235,9 +168,7 @@ pub enum Error {
 impl Error {
     /// A failed system call.
     pub fn system(op: Op, target: impl AsRef<Path>, error: impl Into<std::io::Error>) -> Self {
-        let errno = Errno::from_raw(error.into().raw_os_error().unwrap_or(0));
-        let errno = if errno == Errno::UnknownErrno { Errno::EIO } else { errno };
-        Self::System { op, target: target.as_ref().display().to_string(), errno }
+        Self::System { op, target: target.as_ref().display().to_string(), errno: errno(error) }
     }
 
     /// The errno behind it, where there is one.
@@ -304,6 +235,14 @@ impl Error {
             | Self::BadName { .. } => 2,
             _ => 1,
         }
+    }
+}
+
+/// The kernel's answer in an error of std, nix or rustix; EIO where there is none.
+pub(crate) fn errno(error: impl Into<std::io::Error>) -> Errno {
+    match Errno::from_raw(error.into().raw_os_error().unwrap_or(0)) {
+        Errno::UnknownErrno => Errno::EIO,
+        errno => errno,
     }
 }
 

@@ -24,7 +24,7 @@ use rustix::fs::{
 };
 
 use crate::elf;
-use crate::error::{Error, Op};
+use crate::error::{Error, Op, errno};
 use crate::root::Root;
 
 /// Where a shell looks for commands, unless `PATH` says otherwise.
@@ -217,7 +217,7 @@ impl Tree {
     /// A regular file, not opened yet.
     fn regular(&self, path: &Path) -> Result<(OwnedFd, Stat), Unseen> {
         let fd = self.place(path, OFlags::empty()).map_err(|error| self.unseen(path, error))?;
-        let stat = fstat(&fd).map_err(|error| Unseen::System(errno(error.into())))?;
+        let stat = fstat(&fd).map_err(|error| Unseen::System(errno(error)))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok((fd, stat)),
             FileType::Directory => Err(Unseen::Other("a directory")),
@@ -326,7 +326,7 @@ impl Tree {
             let text = readlinkat(self.place(path, OFlags::NOFOLLOW).ok()?, "", Vec::new()).ok()?;
             Some(PathBuf::from(OsString::from_vec(text.into_bytes())))
         };
-        unseen(path, Errno::from_raw(error.raw_os_error()), |path| self.has(path), link)
+        unseen(path, errno(error), |path| self.has(path), link)
     }
 
     /// A path's place in the file system: what is there is not opened.
@@ -449,10 +449,6 @@ pub(crate) fn quoted(text: &str) -> String {
         return text.to_owned();
     }
     format!("'{}'", text.replace('\'', "'\\''"))
-}
-
-fn errno(error: io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EIO as i32))
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ use crate::cli::{Options, Run};
 use crate::elf;
 use crate::emulator::Emulator;
 use crate::entry::{EntryName, Registration};
-use crate::error::{Error, Op};
+use crate::error::{Error, Op, errno};
 use crate::host::observe;
 use crate::kernel;
 use crate::namespace;
@@ -226,10 +226,7 @@ fn open_namespace(root: &Root, whole_range: bool) -> Result<(), Error> {
     // Ids beyond our own are mapped from outside, by the setuid helpers, after we are inside.
     let mut mapper = if whole_range { Mapper::start(root)? } else { None };
     let refused = |error: std::io::Error| Error::Host {
-        what: format!(
-            "cannot open a user namespace: {}",
-            Errno::from_raw(error.raw_os_error().unwrap_or(0)).desc()
-        ),
+        what: format!("cannot open a user namespace: {}", errno(error).desc()),
         hint: forbidden(root).unwrap_or_else(|| {
             "a security module or seccomp filter forbids it: run outside of the container"
                 .to_owned()
@@ -468,10 +465,6 @@ fn bind_to(bind: &OsStr, root: &Tree) -> Result<(), Error> {
             mount(Some(from), &Root::fd_path(to.as_raw_fd()), None::<&str>, flags, None::<&str>)
         })
         .map_err(|errno| Error::system(Op::Enter, root.shown(to), errno))
-}
-
-fn errno(errno: rustix::io::Errno) -> Errno {
-    Errno::from_raw(errno.raw_os_error())
 }
 
 #[cfg(test)]

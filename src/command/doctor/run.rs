@@ -91,7 +91,7 @@ fn enter(root: &Root, to: &Path) -> Result<(), Errno> {
 /// error is passed on to ours if `aloud`.
 pub(super) fn watch(mut command: Command, limit: Option<Duration>, aloud: bool) -> Ran {
     let refused = |error: io::Error| {
-        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EIO as i32));
+        let errno = crate::error::errno(error);
         Ran { end: End::Refused(errno), last: Vec::new() }
     };
     let (from, to) = match io::pipe() {
