@@ -18,7 +18,7 @@ use xz2::bufread::XzDecoder;
 
 use crate::arch::{ARCHES, Arch, HOST};
 use crate::elf::{self, Elf, Loader};
-use crate::entry::{EntryName, hex};
+use crate::entry::{EntryName, Flags, Registration, hex};
 use crate::error::{Error, Op};
 use crate::shown::shorten;
 use crate::terminal::Progress;
@@ -58,6 +58,14 @@ enum Source {
 }
 
 impl Emulator {
+    /// What registers it, where programs and entries are to see it at `path`.
+    ///
+    /// # Errors
+    /// Where the kernel would refuse it.
+    pub(crate) fn registration(&self, path: &Path, flags: &Flags) -> Result<Registration, Error> {
+        Registration::new(EntryName::new(&self.name)?, self.arch, path, flags.clone())
+    }
+
     /// Whether `file` holds exactly this emulator.
     pub fn is(&self, file: &File) -> bool {
         let same_size = file.metadata().is_ok_and(|metadata| metadata.len() == self.size);

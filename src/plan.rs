@@ -8,7 +8,7 @@ use crate::arch::{ARCHES, Arch, HOST};
 use crate::check::{self, Finding};
 use crate::cli::Options;
 use crate::emulator::{Emulator, Emulators};
-use crate::entry::{Entry, EntryName, Flags, Registration};
+use crate::entry::{Entry, Flags, Registration};
 use crate::error::Error;
 use crate::family::QEMU;
 use crate::kernel;
@@ -75,8 +75,8 @@ pub enum Action<'a> {
 pub enum Content<'a> {
     /// A text.
     Text(String),
-    /// An emulator.
-    Emulator(&'a Emulator),
+    /// An emulator, with the entry that each boot is to make for it.
+    Emulator(Job<'a>),
 }
 
 /// An entry to be made.
@@ -230,18 +230,7 @@ pub fn install<'a>(
     }
     state.probes.as_ref().map_err(Clone::clone)?;
     let flags = flags(options, state);
-    let step = |item: &Result<&'static Arch, Unknown>| match item {
-        Err(name) => Step {
-            subject: name.shown().to_owned(),
-            action: Action::Refuse(Error::UnknownArch(name.clone())),
-        },
-        Ok(arch) => Step {
-            subject: arch.oci.to_owned(),
-            action: install_one(arch, &flags, options, emulators, state)
-                .unwrap_or_else(Action::Refuse),
-        },
-    };
-    let mut plan = Plan { steps: requested.iter().map(step).collect(), ..Plan::default() };
+    let mut plan = each(requested, |arch| install_one(arch, &flags, options, emulators, state));
     if plan.jobs().next().is_none() {
         return Ok(plan);
     }
@@ -255,6 +244,23 @@ pub fn install<'a>(
     Ok(plan)
 }
 
+/// Plans a step for each item that was requested.
+pub(crate) fn each<'a>(
+    requested: &[Result<&'static Arch, Unknown>],
+    plan: impl Fn(&'static Arch) -> Result<Action<'a>, Error>,
+) -> Plan<'a> {
+    let step = |item: &Result<&'static Arch, Unknown>| match item {
+        Ok(arch) => {
+            Step { subject: arch.oci.to_owned(), action: plan(arch).unwrap_or_else(Action::Refuse) }
+        }
+        Err(name) => Step {
+            subject: name.shown().to_owned(),
+            action: Action::Refuse(Error::UnknownArch(name.clone())),
+        },
+    };
+    Plan { steps: requested.iter().map(step).collect(), ..Plan::default() }
+}
+
 /// A mount that gives this user namespace an instance of its own hides the entries by which other
 /// programs run here. So these are registered in it too; where that cannot be, nothing is mounted.
 fn keep_what_a_mount_hides<'a>(
@@ -266,7 +272,7 @@ fn keep_what_a_mount_hides<'a>(
     let hidden = state.mount_would_hide();
     let (mut also, mut lost) = (Vec::new(), Vec::new());
     for arch in hidden {
-        let job = emulators.find(arch).and_then(|emulator| job(arch, emulator, emulators, flags));
+        let job = emulators.find(arch).and_then(|emulator| job(emulator, flags));
         match job {
             Ok(job) => also.push((arch, job)),
             Err(_) => lost.push(arch.oci),
@@ -306,15 +312,9 @@ fn refuse_all(plan: &mut Plan<'_>, obstacle: &Finding) {
     plan.mount = None;
 }
 
-fn job<'a>(
-    arch: &'static Arch,
-    emulator: &'a Emulator,
-    emulators: &Emulators,
-    flags: &Flags,
-) -> Result<Job<'a>, Error> {
-    let name = EntryName::new(&emulators.entry_name(arch))?;
-    let registration = Registration::new(name, arch, &emulator.shown_as, flags.clone())?;
-    Ok(Job { arch, emulator, registration, replaces: false })
+fn job<'a>(emulator: &'a Emulator, flags: &Flags) -> Result<Job<'a>, Error> {
+    let registration = emulator.registration(&emulator.shown_as, flags)?;
+    Ok(Job { arch: emulator.arch, emulator, registration, replaces: false })
 }
 
 fn install_one<'a>(
@@ -328,7 +328,7 @@ fn install_one<'a>(
     let run_by = state.run_by(arch);
     let job = match choose(arch, emulators, state) {
         Ok(Choice::Native(why)) => return Ok(Action::Keep(why.to_owned())),
-        Ok(Choice::Emulator(emulator)) => job(arch, emulator, emulators, flags)?,
+        Ok(Choice::Emulator(emulator)) => job(emulator, flags)?,
         // What works needs no emulator of ours.
         Err(error) => match &run_by {
             Ok(Some(server)) => return Ok(Action::Keep(works_by(server, probe))),

@@ -32,7 +32,6 @@ use crate::cache::Cache;
 use crate::cli::{Options, Run};
 use crate::elf;
 use crate::emulator::Emulator;
-use crate::entry::{EntryName, Registration};
 use crate::error::{Error, Op, errno};
 use crate::host::observe;
 use crate::kernel;
@@ -70,9 +69,8 @@ pub(crate) fn run(context: &mut Context<'_>, request: &Run) -> Result<(), Error>
     let emulators = wanted(context, request)?;
     let (paths, held) = unpack(context, &emulators)?;
     let flags = plan::flags(&Options::default(), &state);
-    let registrations = emulators.iter().zip(&paths).map(|(emulator, path)| {
-        Registration::new(EntryName::new(&emulator.name)?, emulator.arch, path, flags.clone())
-    });
+    let registrations =
+        emulators.iter().zip(&paths).map(|(emulator, path)| emulator.registration(path, &flags));
     let registrations = registrations.collect::<Result<Vec<_>, _>>()?;
 
     let (uid, gid) = (geteuid(), getegid());

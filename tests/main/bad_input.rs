@@ -180,7 +180,7 @@ fn too_little_memory() {
     let ran = in_namespace(
         r#"ulimit -f 100 # KiB a file; tmpfs honours it as it would its own size
            trap '' XFSZ
-           $B --install arm64 >/dev/null || echo $?; ls $M; grep -c binfmtctl /proc/self/mountinfo || true"#,
+           $B --install arm64 >/dev/null || echo $?; ls $M; grep -c ' - tmpfs binfmtctl ' /proc/self/mountinfo || true"#,
     )
     .ok();
     assert_eq!(ran.stdout, "1\nregister\nstatus\n0\n");

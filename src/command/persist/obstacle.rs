@@ -5,7 +5,9 @@ use std::path::{Component, Path};
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
-use super::{Boot, CONF, explain, interpreter, parse_conf};
+use super::CONF;
+use super::boot::Boot;
+use super::files::{explain, interpreter, parse_conf};
 use crate::arch::{Arch, HOST};
 use crate::elf;
 use crate::error::{Error, Op};
