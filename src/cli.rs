@@ -56,7 +56,7 @@ struct Cli {
     look: Status,
 
     /// With --install or --uninstall: show what would be done, change nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     dry_run: bool,
 
     /// With --install: replace entries that others made, or that do not work
@@ -207,7 +207,7 @@ pub struct Options {
 #[derive(Debug, Args)]
 struct How {
     /// Show what would be done, change nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     dry_run: bool,
 
     /// Print the platforms that work as JSON, also on a terminal
@@ -219,8 +219,8 @@ struct How {
 #[derive(Debug, Args)]
 pub struct InstallArgs {
     /// Platforms, separated by commas or blanks
-    #[arg(required = true, value_name = "LIST", value_parser = items)]
-    list: Vec<List>,
+    #[arg(required = true, value_name = "LIST")]
+    list: Vec<String>,
 
     #[command(flatten)]
     how: How,
@@ -237,8 +237,8 @@ pub struct InstallArgs {
 #[derive(Debug, Args)]
 pub struct UninstallArgs {
     /// Platforms or entries, separated by commas or blanks
-    #[arg(required = true, value_name = "LIST", value_parser = items)]
-    list: Vec<List>,
+    #[arg(required = true, value_name = "LIST")]
+    list: Vec<String>,
 
     #[command(flatten)]
     how: How,
@@ -257,18 +257,20 @@ pub struct Change {
     pub json: bool,
 }
 
-impl From<InstallArgs> for Change {
-    fn from(InstallArgs { list, how, replace, options }: InstallArgs) -> Self {
-        let options = Options { replace, ..options };
-        let install = Some(Install { list: list.concat(), options });
-        Self { uninstall: None, install, dry_run: how.dry_run, json: how.json }
+impl InstallArgs {
+    /// What it asks for.
+    pub fn change(self) -> Result<Change, Error> {
+        let Self { list, how: How { dry_run, json }, replace, options } = self;
+        let install = Install { list: words(&list)?, options: Options { replace, ..options } };
+        Ok(Change { uninstall: None, install: Some(install), dry_run, json })
     }
 }
 
-impl From<UninstallArgs> for Change {
-    fn from(UninstallArgs { list, how }: UninstallArgs) -> Self {
-        let uninstall = Some(list.concat());
-        Self { uninstall, install: None, dry_run: how.dry_run, json: how.json }
+impl UninstallArgs {
+    /// What it asks for.
+    pub fn change(self) -> Result<Change, Error> {
+        let Self { list, how: How { dry_run, json } } = self;
+        Ok(Change { uninstall: Some(words(&list)?), install: None, dry_run, json })
     }
 }
 
@@ -656,9 +658,6 @@ fn explain(error: clap::Error, args: &[OsString]) -> Unclear {
         let (what, hint) = (format!("unknown: {word}"), (*meant).to_owned());
         return Unclear::Value(Error::Unclear { what, hint });
     }
-    if error.kind() != ErrorKind::InvalidSubcommand {
-        return error.into();
-    }
     let after = |option: &str| {
         args.windows(2).find(|pair| pair[0] == option).and_then(|pair| pair[1].to_str())
     };
@@ -669,6 +668,13 @@ fn explain(error: clap::Error, args: &[OsString]) -> Unclear {
                 "names in a list are separated by commas: {option} {list},{word}"
             )));
         }
+    }
+    if is_platform && error.kind() == ErrorKind::UnknownArgument {
+        let (what, hint) = (
+            format!("status takes no list: {word}"),
+            format!("`binfmtctl status --require {word}` fails unless that works"),
+        );
+        return Unclear::Value(Error::Unclear { what, hint });
     }
     if is_platform {
         let (what, hint) = (format!("unknown: {word}"), format!("`binfmtctl install {word}`"));
@@ -685,6 +691,12 @@ fn items(list: &str) -> Result<List, Error> {
         return Err(Error::EmptyItem(shorten(list)));
     }
     Ok(items)
+}
+
+/// The same of words, which blanks separate as well: `arm64, riscv64 arm`.
+fn words(list: &[String]) -> Result<List, Error> {
+    let items = items(&list.join(" "))?;
+    Ok(items.iter().flat_map(|item| item.split_whitespace()).map(str::to_owned).collect())
 }
 
 fn platforms(list: &str) -> Result<Platforms, Error> {
@@ -722,8 +734,8 @@ mod tests {
     fn change(line: &str) -> Change {
         match request(line).unwrap() {
             Request::Change(change) => change,
-            Request::Install(args) => args.into(),
-            Request::Uninstall(args) => args.into(),
+            Request::Install(args) => args.change().unwrap(),
+            Request::Uninstall(args) => args.change().unwrap(),
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -814,6 +826,8 @@ mod tests {
             "b version --json",
             "b hold --replace",
             "b persist --remove --install arm64",
+            "b --json --install arm64 --dry-run",
+            "b uninstall all --dry-run --json",
             "b status --dry-run",
         ] {
             refused(line);
@@ -826,7 +840,20 @@ mod tests {
             change("b install arm64,riscv64 arm").install.unwrap().list,
             ["arm64", "riscv64", "arm"]
         );
-        assert_eq!(change("b install arm64, riscv64").install.unwrap().list, ["arm64", "riscv64"]);
+        for list in ["arm64, riscv64", "arm64 , riscv64", "arm64 ,riscv64", "arm64 riscv64,"] {
+            let (request, _) = parse(["b", "install", list].map(OsString::from)).unwrap();
+            let Request::Install(args) = request else { panic!("{list}") };
+            assert_eq!(
+                args.change().unwrap().install.unwrap().list,
+                ["arm64", "riscv64"],
+                "{list}"
+            );
+            let typed = change(&format!("b uninstall {list}"));
+            assert_eq!(typed.uninstall.unwrap(), ["arm64", "riscv64"], "{list}");
+        }
+        for list in [",", "arm64 , , riscv64"].map(str::to_owned) {
+            assert!(words(std::slice::from_ref(&list)).is_err(), "{list}");
+        }
         assert_eq!(change("b uninstall qemu-*").uninstall.unwrap(), ["qemu-*"]);
         assert!(matches!(request("b list").unwrap(), Request::Status(_)));
         assert!(matches!(request("b version").unwrap(), Request::Version));
@@ -854,6 +881,8 @@ mod tests {
             ("b completions bash", "completion SHELL"),
             ("b upgrade", "--replace"),
             ("b arm64", "`binfmtctl install arm64`"),
+            ("b status arm64", "`binfmtctl status --require arm64`"),
+            ("b list arm64", "`binfmtctl status --require arm64`"),
             ("b all", "`binfmtctl install all`"),
         ] {
             let Unclear::Value(error) = request(line).unwrap_err() else { panic!("{line}") };
