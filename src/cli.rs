@@ -112,12 +112,10 @@ pub struct General {
         long,
         env = "QEMU_BINARY_PREFIX",
         value_name = "PREFIX",
-        default_value = "",
-        hide_default_value = true,
         hide_env_values = true,
         global = true
     )]
-    pub qemu_binary_prefix: String,
+    pub qemu_binary_prefix: Option<String>,
 }
 
 /// What is to be done, with all that it needs: the commands, and what flags alone ask for.

@@ -156,7 +156,7 @@ impl Context<'_> {
     /// Runs test programs, and finds out which emulators are ours.
     pub(crate) fn probe(&self, arches: &[&'static Arch]) -> Result<Probes, Error> {
         let General { qemu_binary_path: path, qemu_binary_prefix: prefix, .. } = self.general;
-        let identify = Identify { path: path.clone(), prefix: prefix.clone() };
+        let identify = Identify { path: path.clone(), prefix: prefix.clone().unwrap_or_default() };
         probe::probe(self.root, arches.iter().copied(), Some(identify))
     }
 

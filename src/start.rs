@@ -48,8 +48,11 @@ fn run_request(request: Request, general: &General) -> Result<(), Error> {
     let General { qemu_binary_path, qemu_binary_prefix, .. } = general;
     let (terminal, log_terminal) = (Terminal::of_stdout(), Terminal::of_stderr());
     let progress = if general.quiet { Progress::default() } else { Progress::new(log_terminal) };
-    let emulators = Emulators::new(qemu_binary_path.as_deref(), qemu_binary_prefix)?
-        .with_progress(progress.clone());
+    let emulators = Emulators::new(
+        qemu_binary_path.as_deref(),
+        qemu_binary_prefix.as_deref().unwrap_or_default(),
+    )?
+    .with_progress(progress.clone());
     let root = Root::of_this_system(&general.mount);
     root.check_mount_point()?;
     // Not locked: threads that unpack emulators tell how far they are.

@@ -316,7 +316,9 @@ fn other_boots_get_a_service_that_registers_the_same() {
            mkdir -p $R/sbin; touch $R/sbin/init; p --install arm64; p --remove
            touch $R/sbin/openrc-run; p --install arm64; ls $R/etc/init.d $R/etc/runlevels/boot; p --remove; find $R/etc -type f -o -type l
            rm $R/sbin/openrc-run; mkdir -p $R/usr/lib/systemd; touch $R/usr/lib/systemd/systemd; p --install arm64
-           ln -s /dev/null $R/etc/systemd/system/systemd-binfmt.service; touch $R/usr/lib/systemd/systemd-binfmt; p --install riscv64
+           touch $R/usr/lib/systemd/systemd-binfmt; wsl=$R/usr/lib/systemd/system/systemd-binfmt.service.d
+           mkdir -p $wsl; printf '[Unit]\nConditionVirtualization=!wsl\n' >$wsl/wsl.conf; p --install arm; rm -r $wsl
+           ln -s /dev/null $R/etc/systemd/system/systemd-binfmt.service; p --install riscv64
            readlink -f $R/etc/systemd/system/sysinit.target.wants/binfmtctl.service | sed "s,$R,,"
            start; start; ls $M; chroot {}/arm64 /bin/busybox uname -m"#,
         guests.display()
@@ -330,9 +332,10 @@ fn other_boots_get_a_service_that_registers_the_same() {
          /mnt/root/etc/init.d:\nbinfmtctl\n\n/mnt/root/etc/runlevels/boot:\nbinfmtctl\n\
          registrations of the running system stay: `binfmtctl --uninstall` removes those\n\
          the service binfmtctl registers qemu-aarch64 at the next boot\n\
+         the service binfmtctl registers qemu-arm at the next boot\n\
          the service binfmtctl registers qemu-riscv64 at the next boot\n\
          /etc/systemd/system/binfmtctl.service\n\
-         qemu-aarch64\nqemu-riscv64\nregister\nstatus\naarch64\n",
+         qemu-aarch64\nqemu-arm\nqemu-riscv64\nregister\nstatus\naarch64\n",
         "{}",
         ran.stderr
     );

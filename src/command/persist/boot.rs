@@ -22,6 +22,7 @@ pub(super) enum Boot {
 
 /// Where an administrator masks systemd-binfmt.
 const BINFMT_UNIT: &str = "/etc/systemd/system/systemd-binfmt.service";
+const BINFMT_WSL: &str = "/usr/lib/systemd/system/systemd-binfmt.service.d/wsl.conf";
 pub(super) const UNIT: &str = "/etc/systemd/system/binfmtctl.service";
 const UNIT_WANTED: &str = "/etc/systemd/system/sysinit.target.wants/binfmtctl.service";
 pub(super) const INIT: &str = "/etc/init.d/binfmtctl";
@@ -33,9 +34,12 @@ pub(super) type Wanted = (PathBuf, u32, String);
 impl Boot {
     pub(super) fn of(tree: &Tree) -> Self {
         let any = |paths: &[&str]| paths.iter().any(|path| tree.has(Path::new(path)));
-        // Some mask it, as it drops the entries of others: WSL's, for one.
+        // Some mask it, as it drops the entries of others: WSL's, for one. Ubuntu's images for WSL brought a
+        // condition instead, until 2025.
         let masked =
             tree.link_text(Path::new(BINFMT_UNIT)).is_some_and(|to| to == Path::new("/dev/null"));
+        let condition = tree.read(Path::new(BINFMT_WSL)).unwrap_or_default();
+        let masked = masked || condition.contains("ConditionVirtualization=!wsl");
         if !masked && any(&["/usr/lib/systemd/systemd-binfmt", "/lib/systemd/systemd-binfmt"]) {
             Self::Present
         } else if any(&["/usr/lib/systemd/systemd", "/lib/systemd/systemd"]) {
