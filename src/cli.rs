@@ -607,7 +607,7 @@ fn one_command(definition: &mut clap::Command, matches: &ArgMatches) -> Result<(
     }
 }
 
-/// What people type who know other tools, and what it is here.
+/// Words and options of other tools, and what they are called here.
 const MEANT: &[(&str, &str)] = &[
     ("--list", "`binfmtctl list`, or --status, shows what works; `doctor --list` the checks"),
     ("-i", "--install LIST"),

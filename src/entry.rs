@@ -139,7 +139,7 @@ pub struct Entry {
     pub flags: Flags,
     /// What it matches.
     pub rule: Rule,
-    /// Lines nobody here understands.
+    /// Lines that this version does not understand.
     pub unknown: Vec<String>,
 }
 

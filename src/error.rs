@@ -140,7 +140,7 @@ pub enum Error {
     /// The doctor found something to repair.
     #[error("{}", problems(*count))]
     Unhealthy { count: usize, worst: &'static str },
-    /// Whoever read the report has gone away.
+    /// The reader of the report has closed the pipe.
     #[error("nobody reads the output")]
     NoReader,
     /// A value that a command does not take.

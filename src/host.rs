@@ -108,23 +108,19 @@ const BINFMTFS_MAGIC: rustix::fs::FsWord = 0x4249_4e4d;
 
 /// Looks at everything but test programs.
 pub fn observe(root: &Root) -> State {
-    let release = read(&root.proc("sys/kernel/osrelease"));
+    let release = read(&root.proc("sys/kernel/osrelease")).map(|text| text.trim().to_owned());
+    let version = |text: &String| {
+        KernelVersion::from_str(text).map_err(|error| format!("{error} in '{text}'"))
+    };
+    let name = release.as_deref().unwrap_or_default();
+    let modules = root.path("/lib/modules").join(name).join("modules.dep");
     let status = parse::<Status>(&root.proc("self/status"));
     let (mount, instance) = observe_entries(root);
     State {
-        kernel: release.as_ref().map_err(Clone::clone).and_then(|release| {
-            KernelVersion::from_str(release.trim())
-                .map_err(|error| format!("{error} in '{}'", release.trim()))
-        }),
-        config: observe_config(root, release.as_deref().unwrap_or_default().trim()),
+        kernel: release.as_ref().map_err(Clone::clone).and_then(version),
+        config: observe_config(root, name),
         filesystem: observe_filesystem(root),
-        module: read(
-            &root
-                .path("/lib/modules")
-                .join(release.as_deref().unwrap_or_default().trim())
-                .join("modules.dep"),
-        )
-        .map(|text| text.contains("/binfmt_misc.ko")),
+        module: read(&modules).map(|text| text.contains("/binfmt_misc.ko")),
         user_namespace: observe_user_namespace(root),
         outer_root: observe_outer_root(root),
         main_process: observe_main_process(root),
@@ -193,7 +189,7 @@ pub(crate) fn maps_all(map: &str) -> bool {
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// Whether root of the namespace around this one is somebody here: by the second column of uid_map.
+/// Whether uid 0 of the parent user namespace is mapped into this one: the second column of uid_map.
 pub(crate) fn maps_outer_root(map: &str) -> bool {
     map.lines().any(|line| line.split_whitespace().nth(1) == Some("0"))
 }

@@ -1,4 +1,4 @@
-//! The program is the library's: so that what nobody uses in it is found.
+//! Starts the library's main. The code is in the library, with private modules: the compiler then reports unused code.
 
 use std::process::ExitCode;
 

@@ -50,6 +50,20 @@ impl Platform {
             _ => self.arch.platforms(),
         }
     }
+
+    /// What to tell of a name that is right, but often means another architecture.
+    pub fn note(&self, typed: &str) -> Option<String> {
+        let wide = match self.arch.oci {
+            "riscv" => "riscv64",
+            "ppc" => "ppc64le",
+            "mips" => "mips64le",
+            "sparc" => "sparc64",
+            _ => return None,
+        };
+        typed.trim().eq_ignore_ascii_case(self.arch.oci).then(|| {
+            format!("{} is the 32-bit architecture; most people mean {wide}", self.arch.oci)
+        })
+    }
 }
 
 /// A name that means no platform, as it may be repeated in a message.
@@ -116,22 +130,6 @@ fn nearest(name: &str) -> Option<&'static Arch> {
         (best.0 >= 0.85).then_some(best.1)
     };
     best_of(true).or_else(|| best_of(false))
-}
-
-impl Platform {
-    /// What to tell of a name that is right, but often means another architecture.
-    pub fn note(&self, typed: &str) -> Option<String> {
-        let wide = match self.arch.oci {
-            "riscv" => "riscv64",
-            "ppc" => "ppc64le",
-            "mips" => "mips64le",
-            "sparc" => "sparc64",
-            _ => return None,
-        };
-        typed.trim().eq_ignore_ascii_case(self.arch.oci).then(|| {
-            format!("{} is the 32-bit architecture; most people mean {wide}", self.arch.oci)
-        })
-    }
 }
 
 impl fmt::Display for Platform {

@@ -99,9 +99,7 @@ impl Summary {
         emulators.sort();
         Ok(Self { supported: supported(state)?, emulators })
     }
-}
 
-impl Summary {
     /// For people: how many platforms work, and which.
     pub fn line(&self) -> String {
         let platforms = if self.supported.len() == 1 { "platform works" } else { "platforms work" };

@@ -28,7 +28,9 @@ pub fn main() -> ExitCode {
         Err(Unclear::Usage(error)) => {
             // Help goes to stdout, errors to stderr; a closed stream is no reason to panic.
             let _ = match error.use_stderr() {
-                true => write!(io::stderr(), "{}", Terminal::of_stderr().line(&error.to_string())),
+                true => {
+                    write!(io::stderr(), "{}", Terminal::of(&io::stderr()).line(&error.to_string()))
+                }
                 false => error.print(),
             };
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
@@ -46,7 +48,7 @@ fn run_request(request: Request, general: &General) -> Result<(), Error> {
         _ => {}
     }
     let General { qemu_binary_path, qemu_binary_prefix, .. } = general;
-    let (terminal, log_terminal) = (Terminal::of_stdout(), Terminal::of_stderr());
+    let (terminal, log_terminal) = (Terminal::of(&io::stdout()), Terminal::of(&io::stderr()));
     let progress = if general.quiet { Progress::default() } else { Progress::new(log_terminal) };
     let emulators = Emulators::new(
         qemu_binary_path.as_deref(),
@@ -79,7 +81,7 @@ fn run_request(request: Request, general: &General) -> Result<(), Error> {
 fn finish(result: Result<(), Error>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     let mut stderr = io::stderr().lock();
-    let terminal = Terminal::of_stderr();
+    let terminal = Terminal::of(&io::stderr());
     let hint = error.hint().map(|hint| format!("hint: {hint}"));
     // Who closes a pipe has seen enough, and wants no word about it.
     let error_line = Some(format!("error: {error}")).filter(|_| !matches!(error, Error::NoReader));

@@ -91,7 +91,7 @@ pub struct State {
     pub module: Fact<bool>,
     /// Where we are.
     pub user_namespace: Fact<UserNamespace>,
-    /// Whether root of the user namespace around ours is somebody here, too.
+    /// Whether uid 0 of the user namespace around ours is mapped into ours.
     pub outer_root: Fact<bool>,
     /// Whether this process is what its container was started for: all mounts here go with it.
     pub main_process: bool,

@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::termios::tcgetwinsize;
@@ -29,23 +30,12 @@ const YELLOW: u8 = 33;
 const CYAN: u8 = 36;
 
 impl Terminal {
-    /// Standard output, as it is now.
-    pub fn of_stdout() -> Self {
-        let stdout = io::stdout();
-        let size = tcgetwinsize(&stdout).ok();
-        Self::new(stdout.is_terminal(), size.map(|size| size.ws_col))
-    }
-
-    /// Standard error, as it is now.
-    pub fn of_stderr() -> Self {
-        let stderr = io::stderr();
-        let size = tcgetwinsize(&stderr).ok();
-        Self::new(stderr.is_terminal(), size.map(|size| size.ws_col))
-    }
-
-    fn new(is_terminal: bool, columns: Option<u16>) -> Self {
-        // One that does not know its width says 0.
-        let width = columns.map(usize::from).filter(|width| is_terminal && *width >= 40);
+    /// A stream, as it is now.
+    pub(crate) fn of(stream: &(impl IsTerminal + AsFd)) -> Self {
+        let is_terminal = stream.is_terminal();
+        let columns = tcgetwinsize(stream).map(|size| usize::from(size.ws_col)).ok();
+        // A terminal that does not know its width says 0.
+        let width = columns.filter(|width| is_terminal && *width >= 40);
         Self { is_terminal, width, colour: colours(is_terminal, |name| std::env::var_os(name)) }
     }
 

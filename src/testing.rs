@@ -1,4 +1,4 @@
-//! What the tests in `tests/` use of the modules, which are private: so that what nobody uses is found.
+//! The items that the tests in `tests/` use. All other items are private: the compiler reports those that are unused.
 
 pub use crate::arch::{ARCHES, Arch, Class, HOST};
 pub use crate::check::{Finding, Level, Way, check, check_host, checks, obstacle};

@@ -1,6 +1,6 @@
-//! What systemd is told of a service's state, as sd_notify(3) has it: one datagram a word.
+//! Tells systemd the service's state, with sd_notify(3)'s protocol: one datagram for each assignment.
 //!
-//! Nothing is said, and nothing fails, where nobody listens.
+//! Without `NOTIFY_SOCKET` it does nothing; errors are ignored.
 
 use std::ffi::OsString;
 use std::os::linux::net::SocketAddrExt;

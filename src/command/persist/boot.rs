@@ -16,7 +16,7 @@ pub(super) enum Boot {
     /// OpenRC: a service of ours. Its own need not be in a runlevel, and that of older versions
     /// takes the backslashes out of registrations (`read` without `-r` in its binfmt.sh).
     OpenRc,
-    /// Nobody.
+    /// Neither systemd nor OpenRC.
     Unknown,
 }
 

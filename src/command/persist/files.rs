@@ -128,8 +128,8 @@ pub(super) fn whose<'a>(
     Ok((mine, left))
 }
 
-/// Whether a run that has its manifest there can have written this file: who can write the manifest is
-/// not to name others.
+/// Whether `persist` writes this file. A manifest may have been changed: a file that it names but that
+/// `persist` never writes is not removed.
 fn is_written(path: &Path, manifest: &Path) -> bool {
     path.parent() == manifest.parent() || [CONF, UNIT, INIT].map(Path::new).contains(&path)
 }

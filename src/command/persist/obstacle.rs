@@ -59,7 +59,7 @@ pub(super) fn elsewhere(tree: &Tree, lib_dir: &Path) -> Result<(), Error> {
 /// The architecture that the tree's system is built for; `None` where no program tells.
 ///
 /// # Errors
-/// Where it is one that nobody here knows, and so not this machine's; or its files cannot be read.
+/// An architecture without a row in `arch.rs`, so not this machine's; or files that cannot be read.
 pub(super) fn system(tree: &Tree) -> Result<Option<&'static Arch>, Error> {
     for path in PROGRAMS.map(Path::new) {
         let start = match tree.look(path) {
@@ -72,7 +72,7 @@ pub(super) fn system(tree: &Tree) -> Result<Option<&'static Arch>, Error> {
             Err(_) => continue,
         };
         if let elf::File::Elf(elf) = elf::File::parse(&start) {
-            let unknown = || foreign(tree, "an architecture that is not known here");
+            let unknown = || foreign(tree, "an unknown architecture");
             return elf.arch().map(Some).ok_or_else(unknown);
         }
     }
