@@ -20,8 +20,14 @@ pub struct Root {
 
 impl Root {
     /// The host that this process sees.
+    ///
+    /// A mount point of the user's gets the path that the kernel's list of mounts has: absolute, without links.
     pub fn of_this_system(mount_point: &Path) -> Self {
-        Self::new(Path::new("/"), mount_point)
+        if mount_point == Path::new(MOUNT_POINT) {
+            return Self::new(Path::new("/"), mount_point);
+        }
+        let real = mount_point.canonicalize().or_else(|_| std::path::absolute(mount_point));
+        Self::new(Path::new("/"), &real.unwrap_or_else(|_| mount_point.into()))
     }
 
     /// A host whose root is `base` and whose binfmt_misc is, or is to be, at `mount_point`.
@@ -37,12 +43,15 @@ impl Root {
     /// Refuses a mount point that can be none, before anything is looked at through it.
     ///
     /// # Errors
-    /// It is there, and is no directory.
+    /// It is no directory; or it is not there, and is not the usual one, which comes with the kernel's module.
     pub fn check_mount_point(&self) -> Result<(), Error> {
         let at = self.path(&self.mount_point);
         match at.metadata() {
             Ok(found) if !found.is_dir() => {
                 Err(Error::system(Op::Mount, &self.mount_point, Errno::ENOTDIR))
+            }
+            Err(error) if self.mount_point != Path::new(MOUNT_POINT) => {
+                Err(Error::system(Op::Mount, &self.mount_point, error))
             }
             _ => Ok(()),
         }

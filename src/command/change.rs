@@ -71,7 +71,9 @@ fn dry_run(context: &mut Context<'_>, request: &Change) -> Result<(), Error> {
         written(write!(context.out, "{plan}"))?;
         failed.push((*verb, plan.refused()));
     }
-    failed.into_iter().try_for_each(|(verb, items)| context.last_word(verb, items))
+    // As in the real run, the advice on each is told, and the first failure is the last word.
+    let verdicts = failed.into_iter().map(|(verb, items)| context.last_word(verb, items));
+    verdicts.fold(Ok(()), Result::and)
 }
 
 fn plan_uninstall(context: &mut Context<'_>, list: &[String], state: &State) -> Plan<'static> {

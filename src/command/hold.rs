@@ -87,7 +87,7 @@ pub(crate) fn hold(context: &mut Context<'_>, request: &Hold) -> Result<(), Erro
     let mut watched = first_install(context, &request.install)?;
     let names: Vec<_> = watched.iter().map(|watched| watched.arch.oci).collect();
     let holding = match names.is_empty() {
-        true => "holding nothing: the machine runs all of these by itself".to_owned(),
+        true => "holding nothing: no entry that can be seen here serves any of these".to_owned(),
         false => format!("holding {}", names.join(", ")),
     };
     context.log.line(&holding);

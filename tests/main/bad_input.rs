@@ -67,6 +67,21 @@ fn mount_points_that_are_none() {
         1,
         "error: cannot mount binfmt_misc on /nonesuch: No such file or directory",
     );
+    let missing = "error: cannot mount binfmt_misc on /nonesuch: No such file or directory";
+    refused("--install arm64 --mount /nonesuch --dry-run", 1, missing);
+    refused("--status --mount /nonesuch", 1, missing);
+}
+
+/// By a relative path or a link it is the same mount.
+#[test]
+fn a_mount_point_may_be_called_in_any_way() {
+    let ran = in_namespace(
+        r#"mkdir $T/m; cd $T; ln -s m link; $B --mount m --install arm64 >/dev/null; ls m
+           for m in m link ./link/../m; do $B --mount $m --uninstall arm64 2>&1 >/dev/null; $B --mount $m --install arm64 | grep -c '"qemu-aarch64'; done"#,
+    )
+    .ok();
+    let each = "uninstalling: aarch64 OK\n1\n";
+    assert_eq!(ran.stdout, format!("qemu-aarch64\nregister\nstatus\n{}", each.repeat(3)));
 }
 
 /// The line before the error sends nobody the wrong way.

@@ -30,13 +30,18 @@ fn a_dry_run_fails_where_the_real_run_would() {
         r#"mount -t binfmt_misc none $M; echo 0 >$M/status
            $B --dry-run --install arm64 || echo $?; $B --install arm64 >/dev/null || echo $?
            echo 1 >$M/status; mount -o remount,bind,ro $M
-           $B --dry-run --install arm64 || echo $?; $B --install arm64 >/dev/null || echo $?"#,
+           $B --dry-run --install arm64 || echo $?; $B --install arm64 >/dev/null || echo $?
+           both() { $B --uninstall nonesuch --install arm65 "$@" 2>&1 >/dev/null | grep -v ing:; }
+           both --dry-run; both"#,
     )
     .ok();
+    let told = "hint: did you mean linux/arm64?\nerror: cannot uninstall nonesuch: not found\n";
     assert_eq!(
         ran.stdout,
-        "arm64: cannot: binfmt_misc is disabled as a whole: no entry takes effect\n1\n1\n\
-         arm64: cannot: binfmt_misc is mounted read-only here\n1\n1\n"
+        format!(
+            "arm64: cannot: binfmt_misc is disabled as a whole: no entry takes effect\n1\n1\n\
+             arm64: cannot: binfmt_misc is mounted read-only here\n1\n1\n{told}{told}"
+        )
     );
 }
 
