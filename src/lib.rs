@@ -15,6 +15,7 @@ mod platform;
 mod shown;
 
 mod emulator;
+mod privilege;
 mod root;
 mod state;
 mod tree;

@@ -31,6 +31,7 @@ use nix::unistd::chroot;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, readlinkat, unlinkat};
 use rustix::pipe::fcntl_setpipe_size;
+use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 use crate::arch::{AMD64_LEVELS, Arch};
@@ -39,6 +40,7 @@ use crate::emulator::{Emulator, Emulators};
 use crate::error::{Error, Op};
 use crate::family::{Family, QEMU};
 use crate::namespace::{isolate_as_user, isolate_mounts};
+use crate::privilege;
 use crate::root::Root;
 use crate::state::{Identity, Outcome, Probe, Probes, Program, TIME_LIMIT};
 
@@ -129,6 +131,8 @@ pub(crate) fn main(job: Option<&str>, root: &Root, out: &mut dyn Write) -> Resul
     let targets = job.targets;
     let arches: Vec<_> = targets.iter().filter_map(|target| Arch::by_target(target)).collect();
     let stage = Stage::enter(root)?;
+    // Emulators are what others registered, and their programs need no rights.
+    privilege::keep(CapabilitySet::empty());
     let programs: Vec<_> = arches.into_iter().map(Programs::of).collect();
     // All files are complete before the first program starts: a descriptor open for writing that
     // another thread's child inherits would make exec fail with ETXTBSY.

@@ -33,6 +33,7 @@ use crate::arch::ARCHES;
 use crate::check::{self, Finding, Level};
 use crate::cli::{Doctor, Format};
 use crate::error::Error;
+use crate::privilege;
 use crate::report::{json, written};
 use crate::shown::{plain, shorten};
 use crate::state::{State, Surroundings};
@@ -70,11 +71,11 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
             written(story.explain(context.out))
         }
         Doctor::Machine(format) => {
-            let state = observe(context);
+            let state = observe(context, false);
             look_at_machine(context, &state, None, *format)
         }
         Doctor::Image { file, program, format } => {
-            let state = observe(context);
+            let state = observe(context, false);
             let program = program.as_deref().map(Path::new);
             let findings = images::judge(context, &state, file, program)?;
             tell_findings(context, *format, findings, true)
@@ -93,7 +94,7 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
                     "unexpected argument '{first}': doctor looks at one program; its arguments are for --run"
                 )));
             }
-            let state = observe(context);
+            let state = observe(context, *run);
             if let Some(message) = message {
                 return look_at_machine(context, &state, Some(&message), *format);
             }
@@ -103,10 +104,15 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
     }
 }
 
-/// Observes everything.
-fn observe(context: &Context<'_>) -> State {
+/// Observes everything, and gives up what rights nothing needs afterwards, unless it `starts` a program.
+fn observe(context: &Context<'_>, starts: bool) -> State {
     let mut state = context.observe(&ARCHES.iter().collect::<Vec<_>>());
     state.surroundings = Some(Surroundings::observe(context.root, &state.instance));
+    // Programs, images and what others wrote are read with the right to read. A program that is started gets
+    // its caller's.
+    if !starts {
+        privilege::keep(privilege::READ_ALL);
+    }
     state
 }
 

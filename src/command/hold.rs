@@ -23,6 +23,7 @@ use crate::entry::Entry;
 use crate::error::{Error, Op};
 use crate::host::observe;
 use crate::plan;
+use crate::privilege;
 use crate::state::{Instance, State};
 
 use files::Metric;
@@ -81,6 +82,7 @@ pub(crate) fn hold(context: &mut Context<'_>, request: &Hold) -> Result<(), Erro
     // Before any thread starts, so that none of them takes a signal away.
     let signals = block_signals()?;
     context.log.stamp();
+    privilege::keep(privilege::INSTALL);
     let notify = Notify::of_environment();
     let ready = request.ready_file.as_deref();
     files::remove(ready);

@@ -1,10 +1,13 @@
 //! `--status`, and no argument: which platforms work. Changes nothing.
 
+use rustix::thread::CapabilitySet;
+
 use super::Context;
 use crate::arch::ARCHES;
 use crate::check;
 use crate::cli::{Format, Status};
 use crate::error::Error;
+use crate::privilege;
 use crate::report::{Report, Summary, json, written};
 use crate::state::State;
 
@@ -22,6 +25,7 @@ fn observe(context: &mut Context<'_>) -> State {
     context.log.progress("running a test program of each architecture");
     let state = context.observe(&ARCHES.iter().collect::<Vec<_>>());
     context.log.done();
+    privilege::keep(CapabilitySet::empty());
     state
 }
 

@@ -1,6 +1,6 @@
 //! Hosts that are crowded, hardened, or shared with somebody who means harm.
 
-use crate::support::{alone_in_namespace, in_namespace};
+use crate::support::{REGISTER, alone_in_namespace, guests, in_namespace};
 
 /// What one run did, another finds: none fails, and nothing is registered twice.
 #[test]
@@ -187,4 +187,47 @@ fn a_program_finds_sigpipe_as_its_caller_had_it() {
     .ok();
     assert_eq!(ran.stdout, "0000\n1000\n1002\n127\n", "{}", ran.stderr);
     assert_eq!(ran.last_line(), "error: cannot start nonesuch: No such file or directory");
+}
+
+/// Who starts or reads what others made has no rights that they could take: not the emulator behind a test program,
+/// nor `doctor` and `--status` by the time that they tell, and `hold` only those of its repairs.
+#[test]
+fn rights_are_given_up_where_nothing_needs_them() {
+    let guests = guests(&["amd64"]);
+    let ran = in_namespace(&format!(
+        r#"{REGISTER}
+           mount -t binfmt_misc none $M; cp {}/amd64/bin/busybox $T/yes; chmod 755 $T/yes
+           rights() {{ echo $1 $(sed -n 's/^NoNewPrivs:\t/privileged no more: /p; s/^CapEff:\t//p' /proc/$2/status); }}
+           until_true() {{ for i in $(seq 300); do if "$@"; then return; fi; sleep 0.1; done; false; }}
+           is_bound() {{ grep -q '^NoNewPrivs:.*1' /proc/$1/status; }}
+
+           register endless $T/yes F; $B --status >/dev/null 2>&1 & status=$!
+           endless() {{ found=$(grep -al "^$T/yes" /proc/[0-9]*/cmdline 2>/dev/null | head -n 1); [ "$found" ]; }}
+           until_true endless; rights emulator $(echo $found | cut -d/ -f3); kill $status; wait $status 2>/dev/null || true
+           echo -1 >$M/endless
+
+           # A pipe that is full, so that whoever writes to it stays.
+           mkfifo $T/full; sleep 100 <>$T/full & holder=$!; head -c 65536 /dev/zero >$T/full
+           for command in doctor --status "doctor /bin/true"; do
+               $B $command >$T/full 2>/dev/null & pid=$!
+               until_true is_bound $pid; rights "$command" $pid; kill $pid; wait $pid 2>/dev/null || true
+           done; kill $holder
+
+           $B hold --install riscv64 --ready-file $T/ready 2>/dev/null & pid=$!
+           until_true test -e $T/ready; rights hold $pid; kill $pid; wait $pid
+           $B doctor --run /bin/sh -c "grep -E 'CapEff|NoNewPrivs' /proc/self/status >$T/own" >/dev/null 2>&1
+           grep -E 'CapEff|NoNewPrivs' /proc/self/status | cmp - $T/own && echo a program that is run has all"#,
+        guests.display()
+    ))
+    .ok();
+    let [none, read, install] =
+        ["0", "4", "24000e"].map(|set| format!("{set:0>16} privileged no more: 1\n"));
+    assert_eq!(
+        ran.stdout,
+        format!(
+            "emulator {none}doctor {read}--status {none}doctor /bin/true {read}hold {install}a program that is run has all\n"
+        ),
+        "{}",
+        ran.stderr
+    );
 }
