@@ -20,6 +20,7 @@ mod hostile;
 mod kernel;
 mod lasting;
 mod persist;
+mod readme;
 mod reliability;
 mod run_needs_root;
 mod scripts;
