@@ -262,7 +262,7 @@ impl State {
             .find_map(|arch| self.matching_entry(arch))
             .filter(|winner| winner.file != entry.file);
         if let Some(winner) = winner {
-            return format!("the newer entry {} takes its programs", winner.name);
+            return format!("the newer entry {} handles its programs", winner.name);
         }
         match arches.iter().find_map(|arch| self.probe(arch)) {
             Some(probe) => probe.outcome.to_string(),

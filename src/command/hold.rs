@@ -60,7 +60,7 @@ impl Watched {
             (None, _) => format!("its entry {name} was removed"),
             (Some(entry), _) if !entry.enabled => format!("its entry {name} was disabled"),
             (Some(_), Some(taker)) if taker.name != *name => {
-                format!("the newer entry {} takes its programs", taker.name)
+                format!("the newer entry {} handles its programs", taker.name)
             }
             _ => format!("its entry {name} was changed"),
         }
