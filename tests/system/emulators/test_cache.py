@@ -6,6 +6,7 @@ docs/translation-cache.md tells what it is, and what these are for.
 import os
 import random
 import struct
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -23,6 +24,30 @@ for i in 1 2 3 4 5 6 7 8 9; do
     perl -e 'print map { chr(65 + $_ % 26) } 1 .. 9999' | sha1sum
     ls -l /usr/bin | sort | md5sum
 done
+"""
+# Says when it has a cache, and when it has restricted itself; then waits for a line.
+LANDLOCK = """
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(void)
+{
+    uint64_t rights = 2;
+    if (fork() == 0)
+        _exit(0);
+    wait(NULL);
+    puts("before");
+    fflush(stdout);
+    getchar();
+    if (syscall(446, syscall(444, &rights, sizeof(rights), 0), 0) != 0)
+        return 1;
+    puts("after");
+    fflush(stdout);
+    getchar();
+    return 0;
+}
 """
 USERS = """
 timeout 8 tail -f /dev/null &
@@ -103,3 +128,18 @@ def test_each_user_has_a_cache(in_root):
         found |= {store.stat().st_ino for name, store in list(stores()) if name == 'tail' and store.exists()}
         time.sleep(0.2)
     assert len(found) == 2, f'{len(found)} caches'
+
+
+def test_landlock_closes_it(compiler, ours, work):
+    built = work / 'landlock'
+    output(compiler('arm64'), '-static', '-o', built, '-xc', '-', stdin=LANDLOCK)
+    program = subprocess.Popen([ours / 'qemu-aarch64', built], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    store = Path(f'/proc/{program.pid}/fd/1024')
+    assert program.stdout.readline() == b'before\n'
+    assert 'qemu-tb-cache' in os.readlink(store)
+    program.stdin.write(b'\n')
+    program.stdin.flush()
+    assert program.stdout.readline() == b'after\n'
+    assert not store.exists()
+    program.communicate(b'\n')
+    assert program.returncode == 0
