@@ -2,10 +2,10 @@
  * Code that is mapped twice, once to be written and once to be run, as JIT compilers do it that allow no page both:
  * what is written in one place is what runs in the other, in this thread and in another one.
  *
- * Only arm64 programs tell the emulator, by the instruction that invalidates the cache: for all others QEMU goes on to
- * run what was there before, with and without our patches.
+ * Only arm64 programs tell the emulator, by the instruction that invalidates the cache. For all others QEMU went on to
+ * run what was there before, until the patch behaviour/code-twice.
  *
- * test-qemu: says='all right' broken=armhf,riscv64,s390x,ppc64el,i386
+ * test-qemu: says='all right'
  */
 #define _GNU_SOURCE
 #include <pthread.h>

@@ -2,9 +2,9 @@
  * A signal that comes while another thread changes what is to be done with it meets the one way or the other, and never
  * a mixture of both: what CPython's test_stress_modifying_handlers does.
  *
- * QEMU reads the action twice, and calls an address like that of SIG_IGN.
+ * QEMU read the action twice, and called an address like that of SIG_IGN, before the patch behaviour/handlers.
  *
- * test-qemu: says='all right' broken=all
+ * test-qemu: says='all right'
  */
 #define _GNU_SOURCE
 #include <pthread.h>
