@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <unistd.h>
 
 #include "code.h"
@@ -57,10 +58,64 @@ static void want(const char *what, int wanted)
     }
 }
 
+static void put_at(char *where, const char *from)
+{
+    memcpy(where, from, SIZE);
+    __builtin___clear_cache(code, code + SIZE);
+}
+
 static void put(const char *from)
 {
-    memcpy(writable, from, SIZE);
-    __builtin___clear_cache(code, code + SIZE);
+    put_at(writable, from);
+}
+
+/* Each way in which a page gets an address at which it can be written. */
+static void more_addresses(int memory)
+{
+    char *late = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+    char *other = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, memory, 0);
+
+    put_at(late, returns1);
+    want("written where it was mapped after it ran", 1);
+    mprotect(other, PAGE, PROT_READ | PROT_WRITE);
+    put_at(other, returns2);
+    want("written where it became writable after it ran", 2);
+    put_at(late, returns1);
+    want("written at a third address", 1);
+    put_at(other, returns2);
+    want("and at the second one again", 2);
+    char *free = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    other = mremap(other, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, free);
+    put_at(other, returns1);
+    want("written where it was moved to", 1);
+    other = mremap(late, 0, PAGE, MREMAP_MAYMOVE);
+    put_at(other, returns2);
+    want("written at a copy of the mapping", 2);
+    munmap(late, PAGE);
+    put_at(other, returns1);
+    want("when the first of both is gone", 1);
+    mprotect(other, PAGE, PROT_READ);
+    want("when none can be written", 1);
+    mprotect(other, PAGE, PROT_READ | PROT_WRITE);
+    put_at(other, returns2);
+    want("and then one again", 2);
+    munmap(other, PAGE);
+}
+
+/* The same in a segment of shared memory. */
+static void segments(void)
+{
+    int segment = shmget(IPC_PRIVATE, PAGE, IPC_CREAT | 0600);
+    char *first = shmat(segment, NULL, 0);
+
+    code = shmat(segment, NULL, SHM_RDONLY | SHM_EXEC);
+    shmctl(segment, IPC_RMID, NULL);
+    put_at(first, returns1);
+    want("in a segment", 1);
+    put_at(first, returns2);
+    want("written elsewhere in a segment", 2);
+    shmdt(first);
+    shmdt(code);
 }
 
 int main(void)
@@ -81,6 +136,8 @@ int main(void)
     put(returns2);
     munmap(writable, PAGE);
     want("written elsewhere, which is gone", 2);
+    more_addresses(memory);
+    segments();
     puts(failed ? "bad" : "all right");
     return failed;
 }
