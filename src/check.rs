@@ -12,7 +12,9 @@ pub(crate) use lasting::NO_NEW_PRIVS;
 
 use std::path::Path;
 
+use crate::root::MOUNT_POINT;
 use crate::state::State;
+use crate::tree::quoted;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -84,6 +86,19 @@ pub(crate) fn echo(state: &State, value: &str, file: impl AsRef<Path>) -> Way {
     // What is no text cannot be told as a command.
     let quoted = path.to_str().and_then(|path| shlex::try_quote(path).ok());
     quoted.map_or_else(Way::default, |path| repair(format!("echo {value} > {path}")))
+}
+
+/// Where binfmt_misc is, in a command.
+pub(crate) fn point(state: &State) -> String {
+    quoted(&state.mount_point.to_string_lossy())
+}
+
+/// A command of ours, for the binfmt_misc that is looked at.
+pub(crate) fn command(state: &State, words: impl std::fmt::Display) -> Way {
+    if state.mount_point == Path::new(MOUNT_POINT) {
+        return repair(format!("binfmtctl {words}"));
+    }
+    repair(format!("binfmtctl --mount {} {words}", point(state)))
 }
 
 impl Finding {

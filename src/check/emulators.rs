@@ -1,7 +1,7 @@
 //! The emulators behind the entries: flags, interpreters, what their test programs met, versions.
 
 use super::entries::{each, instance, replace, result, subject};
-use super::{Check, Level, Result, Way, ok, repair, unknown};
+use super::{Check, Level, Result, Way, command, ok, unknown};
 use crate::arch::{ARCHES, Arch};
 use crate::entry::Entry;
 use crate::kernel;
@@ -144,7 +144,7 @@ fn flag_f(state: &State) -> Vec<Result> {
                 Level::Failure,
                 what,
                 format!("{} containers: no such file or directory", subject(entry)),
-                replace(entry),
+                replace(state, entry),
             )
         })
     })
@@ -157,7 +157,7 @@ fn flag_o(state: &State) -> Vec<Result> {
                 Level::Warning,
                 format!("{} lacks flag O", entry.name),
                 format!("{} programs that may be executed but not read", subject(entry)),
-                replace(entry),
+                replace(state, entry),
             )
         })
     })
@@ -171,7 +171,7 @@ fn flag_c(state: &State) -> Vec<Result> {
                 Level::Warning,
                 what,
                 format!("sudo and other setuid programs of {}", subject(entry)),
-                replace(entry),
+                replace(state, entry),
             )
         })
     })
@@ -195,20 +195,20 @@ fn flag_p(state: &State) -> Vec<Result> {
                     Level::Warning,
                     format!("{} has flag P, which QEMU {version} may not know", entry.name),
                     format!("the arguments of {} programs, shifted by one", subject(entry)),
-                    replace(entry),
+                    replace(state, entry),
                 )
             }),
             (false, true) if old(entry).is_none() => Some(result(
                 Level::Warning,
                 format!("{} lacks flag P", entry.name),
                 format!("{} programs that go by the name they are called by", subject(entry)),
-                replace(entry),
+                replace(state, entry),
             )),
             (true, false) => Some(result(
                 Level::Warning,
                 format!("{} has flag P, which this kernel cannot tell QEMU", entry.name),
                 format!("the arguments of {} programs, shifted by one", subject(entry)),
-                repair(format!("binfmtctl --install {} --replace --flags OCF", subject(entry))),
+                command(state, format!("--install {} --replace --flags OCF", subject(entry))),
             )),
             _ => None,
         }
@@ -265,7 +265,12 @@ fn interpreters(state: &State, kind: Interpreter) -> Vec<Result> {
         let excused = kind == Interpreter::Missing && entry.flags.has('F');
         (*found == kind && !held && !excused).then(|| {
             let what = format!("{} of {} {wrong}", entry.interpreter.display(), entry.name);
-            result(*level, what, format!("{} programs: {effect}", subject(entry)), replace(entry))
+            result(
+                *level,
+                what,
+                format!("{} programs: {effect}", subject(entry)),
+                replace(state, entry),
+            )
         })
     })
 }
@@ -279,7 +284,7 @@ fn runs(state: &State) -> Vec<Result> {
         let expected = !entry.flags.has('F') && matches!(probe.outcome, Outcome::Refused(_));
         (!probe.ran() && !expected).then(|| {
             let what = format!("{}: {}", entry.name, probe.outcome);
-            result(Level::Failure, what, format!("{arch} programs"), replace(entry))
+            result(Level::Failure, what, format!("{arch} programs"), replace(state, entry))
         })
     })
 }
@@ -302,7 +307,7 @@ fn version(state: &State) -> Vec<Result> {
                 Level::Warning,
                 format!("{name} is QEMU {version}"),
                 "configuring libc-bin in arm64 images: uncaught target signal 11".to_owned(),
-                repair(format!("binfmtctl --install {arch} --replace")),
+                command(state, format!("--install {arch} --replace")),
             )
         })
     };

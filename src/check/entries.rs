@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 
-use super::{Check, Level, Result, Way, echo, ok, repair, unknown};
+use super::{Check, Level, Result, Way, command, echo, ok, unknown};
 use crate::arch::{ARCHES, Arch, Data, HOST};
 use crate::entry::{Entry, Rule};
 use crate::state::{Instance, State, Takers};
+use crate::tree::quoted;
 
 /// In match order of causes: an entry that is off need not be looked at further.
 pub(super) const CHECKS: &[Check] = &[
@@ -101,12 +102,12 @@ pub(super) fn subject(entry: &Entry) -> String {
     if arches.is_empty() { entry.name.clone() } else { arches.join(",") }
 }
 
-pub(super) fn replace(entry: &Entry) -> Way {
-    repair(format!("binfmtctl --install {} --replace", subject(entry)))
+pub(super) fn replace(state: &State, entry: &Entry) -> Way {
+    command(state, format!("--install {} --replace", quoted(&subject(entry))))
 }
 
-fn remove(entry: &Entry) -> Way {
-    repair(format!("binfmtctl --uninstall {}", entry.name))
+fn remove(state: &State, name: &str) -> Way {
+    command(state, format!("--uninstall {}", quoted(name)))
 }
 
 fn unreadable(state: &State) -> Vec<Result> {
@@ -121,7 +122,7 @@ fn unreadable(state: &State) -> Vec<Result> {
                     Level::Warning,
                     format!("the entry {name} cannot be read: {why}"),
                     effect,
-                    repair(format!("binfmtctl --uninstall {name}")),
+                    remove(state, &file.to_string_lossy()),
                 )
             };
             instance.unreadable.iter().map(one).collect()
@@ -162,7 +163,7 @@ fn native(state: &State) -> Vec<Result> {
                     Level::Warning,
                     format!("{name} emulates 386, which this kernel runs by itself"),
                     "the speed of 386 programs".to_owned(),
-                    remove(entry),
+                    remove(state, &entry.name),
                 )),
                 Some(Err(why)) => found.extend(unknown(format!(
                     "{name} emulates 386; whether this kernel would run it by itself is unknown: {why}"
@@ -203,7 +204,12 @@ fn matches(state: &State) -> Vec<Result> {
         let known = Arch::by_target(entry.name.trim_start_matches("qemu-"));
         (by_magic && known.is_some() && entry.arches().next().is_none()).then(|| {
             let what = format!("{} matches no program of its architecture", entry.name);
-            result(Level::Failure, what, format!("{} programs", entry.name), remove(entry))
+            result(
+                Level::Failure,
+                what,
+                format!("{} programs", entry.name),
+                remove(state, &entry.name),
+            )
         })
     })
 }
@@ -219,7 +225,7 @@ fn shadowed(state: &State) -> Vec<Result> {
         let winner = takers.instead_of(entry).flatten().next().filter(|winner| winner.is_qemu())?;
         let what = format!("{} is hidden by the newer {}", entry.name, winner.name);
         let effect = format!("nothing, as long as {} works", winner.name);
-        Some(result(Level::Warning, what, effect, remove(entry)))
+        Some(result(Level::Warning, what, effect, remove(state, &entry.name)))
     };
     let entries = instance.entries.iter().filter(|entry| entry.enabled && entry.is_qemu());
     let found: Vec<_> = entries.filter_map(look).collect();
@@ -250,7 +256,7 @@ fn duplicate(state: &State) -> Vec<Result> {
                     winner.name, other.name, winner.name
                 ),
                 "the same image may behave differently after the next restart".to_owned(),
-                repair(format!("binfmtctl --uninstall {}", other.name)),
+                remove(state, &other.name),
             ));
         }
     }

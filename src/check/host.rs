@@ -1,6 +1,6 @@
 //! The kernel's side: is there a binfmt_misc, can it be reached, and does it take registrations.
 
-use super::{Check, Result, advice, echo, failure, ok, repair, unknown, warning};
+use super::{Check, Result, advice, command, echo, failure, ok, point, repair, unknown, warning};
 use crate::kernel;
 use crate::state::{Config, Mount, State, UserNamespace};
 
@@ -153,7 +153,7 @@ fn private_instance(state: &State) -> Vec<Result> {
         (Ok(UserNamespace::Nested), Ok(instance)) if instance.entries.is_empty() => warning(
             "this user namespace has a binfmt_misc of its own, and that is empty",
             "foreign programs here, whatever is registered on the host",
-            repair("binfmtctl --install all").and(
+            command(state, "--install all").and(
                 "or end the namespace: `podman system migrate`, or restart the rootless engine",
             ),
         ),
@@ -187,13 +187,13 @@ fn mounted(state: &State) -> Vec<Result> {
         (Ok(Mount::None), _) => warning(
             "binfmt_misc is not mounted here",
             "entries made elsewhere cannot be seen or changed",
-            repair("binfmtctl --install all").and("it mounts binfmt_misc"),
+            command(state, "--install all").and("it mounts binfmt_misc"),
         ),
         (Ok(Mount::Autofs), _) => ok("binfmt_misc is mounted as soon as the host looks at it"),
         (Ok(Mount::Other(fs)), _) => warning(
             format!("{fs} is mounted at the mount point, not binfmt_misc"),
             "entries made elsewhere cannot be seen or changed",
-            repair("binfmtctl --install all").and("it mounts binfmt_misc on top"),
+            command(state, "--install all").and("it mounts binfmt_misc on top"),
         ),
         (Err(why), _) => unknown(format!("mounts unknown: {why}")),
     }
@@ -204,7 +204,7 @@ fn automount(state: &State) -> Vec<Result> {
         Ok(Mount::Autofs) => warning(
             "systemd's automount of binfmt_misc has not been triggered",
             "nothing holds what other tools' containers register",
-            repair("ls /proc/sys/fs/binfmt_misc"),
+            repair(format!("ls {}", point(state))),
         ),
         Ok(_) => ok("no automount waits to be triggered"),
         Err(why) => unknown(format!("mounts unknown: {why}")),
@@ -217,7 +217,7 @@ fn writable(state: &State) -> Vec<Result> {
             "binfmt_misc is mounted read-only here",
             "installing and uninstalling from here",
             if state.sys_admin == Ok(true) {
-                repair("mount -o remount,rw /proc/sys/fs/binfmt_misc")
+                repair(format!("mount -o remount,rw {}", point(state)))
             } else {
                 advice(PRIVILEGED)
             },

@@ -1,6 +1,6 @@
 //! What else on the machine has a say: what will undo an install, and what keeps programs from running.
 
-use super::{Check, Level, Result, Way, advice, ok, repair, unknown, warning};
+use super::{Check, Level, Result, Way, advice, command, ok, repair, unknown, warning};
 use crate::kernel;
 use crate::state::State;
 use crate::state::Surroundings;
@@ -215,7 +215,7 @@ fn systemd_binfmt(state: &State) -> Vec<Result> {
         warning(
             format!("systemd-binfmt does not know {}", lost.join(", ")),
             "these are gone after `systemctl restart systemd-binfmt`, which upgrades do, and after a reboot",
-            repair("binfmtctl persist --install all"),
+            command(state, "persist --install all"),
         )
     })
 }

@@ -257,6 +257,10 @@ const ENVIRONMENT: &[Situation] = &[
 const ENTRIES: &[Situation] = &[
     situation("B1 status 0", "install arm64; echo 0 >$M/status", "$F/exit", &["disabled as a whole"], "$F/exit"),
     situation("B2 entry disabled", "install arm64; echo 0 >$M/qemu-aarch64", "$F/exit", &["qemu-aarch64 would, but it is disabled"], "$F/exit"),
+    situation("B1b status 0, mounted elsewhere", r#"mkdir "$T/a b"; mount -t binfmt_misc none "$T/a b"; binfmtctl --mount "$T/a b" --install arm64 2>/dev/null; echo 0 >"$T/a b/status""#, "--mount '/mnt/a b' $F/exit",
+        &["disabled as a whole", "'/mnt/a b/status'"], "$F/exit"),
+    situation("B1c entry disabled, mounted elsewhere, with an odd name", r#"mkdir "$T/a b"; mount -t binfmt_misc none "$T/a b"; binfmtctl --mount "$T/a b" --install arm64 --qemu-binary-prefix "it's " 2>/dev/null; echo 0 >"$T/a b/it's qemu-aarch64""#,
+        "--mount '/mnt/a b' $F/exit", &["it is disabled"], "$F/exit"),
     situation("B3 without F", "mount -t binfmt_misc none $M; root; register qemu-aarch64 /nowhere/qemu-aarch64 POC", "--root $T/root true", &["lacks flag F"], "chroot $T/root /bin/true"),
     situation("B4 mask of all ones", r"mount -t binfmt_misc none $M; narrow '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' ''", "$G/arm64/bin/busybox",
         &["qemu-aarch64 misses it, as its magic and mask ask for too much", "OS ABI"], "$G/arm64/bin/busybox true").never(&["build it again", "unusual"]),

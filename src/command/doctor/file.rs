@@ -9,7 +9,7 @@ use super::libraries::Family;
 use super::script::{BUFFER, Env, Hidden, Script, Wrong, env};
 use super::subject::{Content, MAX_DEPTH, Next, Program, Subject};
 use crate::arch::{Class, Data};
-use crate::check::{Result, Way, advice, failure, ok, repair, unknown, warning};
+use crate::check::{Result, Way, advice, command, failure, ok, repair, unknown, warning};
 use crate::tree::{Seen, Unseen};
 
 const FETCH: &str = "fetch it again: a copy, a download or an image layer was cut short";
@@ -395,7 +395,7 @@ pub(super) fn setuid(subject: &Subject<'_>) -> Vec<Result> {
         let arch = entry.arches().next().map_or("all", |arch| arch.oci);
         (
             format!("{} lacks flag C", entry.name),
-            repair(format!("binfmtctl --install {arch} --replace")),
+            command(subject.state, format!("--install {arch} --replace")),
         )
     } else {
         return Vec::new();

@@ -8,7 +8,9 @@ use super::message;
 use super::run::End;
 use super::subject::{Content, Program, Runner, Subject};
 use crate::arch::{self, Arch, Class};
-use crate::check::{Result, Way, advice, failure, ok, repair, unknown, warning};
+use crate::check::{
+    Result, Way, advice, command, echo, failure, ok, point, repair, unknown, warning,
+};
 use crate::entry::{Entry, Rule};
 use crate::state::{Interpreter, Outcome, Probe, State, UserNamespace};
 
@@ -59,8 +61,8 @@ fn programs_for(arch: Option<&Arch>) -> String {
     arch.map_or_else(|| "such programs".to_owned(), |arch| format!("programs for {arch}"))
 }
 
-fn replace(arch: &Arch) -> Way {
-    repair(format!("binfmtctl --install {arch} --replace"))
+fn replace(state: &State, arch: &Arch) -> Way {
+    command(state, format!("--install {arch} --replace"))
 }
 
 fn taken(subject: &Subject<'_>, program: &Program<'_>, entry: &Entry) -> Vec<Result> {
@@ -81,7 +83,7 @@ fn taken(subject: &Subject<'_>, program: &Program<'_>, entry: &Entry) -> Vec<Res
             Some(arch) => {
                 let what =
                     format!("{name} takes it, but: {}", subject.state.why_not_running(entry));
-                failure(what, effect(probe), replace(arch))
+                failure(what, effect(probe), replace(subject.state, arch))
             }
             None => unknown(format!("{name} takes it; whether that works is not known")),
         },
@@ -146,7 +148,7 @@ fn fails(subject: &Subject<'_>, program: &Program<'_>, trial: &Trial, name: &str
     };
     let known = trial.ran.last.iter().find_map(|line| message::of_emulator(line));
     let why = known.map_or(why, |message| message.means.to_owned());
-    let way = replace(arch);
+    let way = replace(state, arch);
     let way = match known.filter(|message| !message.advice.is_empty()) {
         Some(message) => way.and(message.advice),
         None => way,
@@ -183,7 +185,8 @@ fn other_instance(state: &State, arch: &Arch, name: &str) -> Vec<Result> {
     );
     let way = match (&state.user_namespace, &state.sys_admin) {
         (Ok(UserNamespace::Nested), Ok(true)) => repair(format!(
-            "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc && binfmtctl --install {arch}"
+            "mount -t binfmt_misc binfmt_misc {} && {}",
+            point(state), command(state, format!("--install {arch}")).in_one_line()
         ))
         .and("that is for this namespace alone; or end it: `podman system migrate`, or restart the rootless engine"),
         _ => advice("end this namespace: `podman system migrate`, or restart the rootless engine"),
@@ -194,7 +197,10 @@ fn other_instance(state: &State, arch: &Arch, name: &str) -> Vec<Result> {
 /// An entry without F finds its interpreter in the root of the program, if at all.
 fn without_f(subject: &Subject<'_>, entry: &Entry, arch: Option<&Arch>) -> Vec<Result> {
     let (name, interpreter) = (&entry.name, entry.interpreter.display());
-    let way = arch.map_or_else(|| advice(format!("register {name} again, with flag F")), replace);
+    let way = arch.map_or_else(
+        || advice(format!("register {name} again, with flag F")),
+        |arch| replace(subject.state, arch),
+    );
     if subject.place.has(&entry.interpreter) {
         return warning(
             format!(
@@ -218,7 +224,7 @@ fn without_f(subject: &Subject<'_>, entry: &Entry, arch: Option<&Arch>) -> Vec<R
 fn nobody(subject: &Subject<'_>, program: &Program<'_>) -> Vec<Result> {
     let start = subject.start();
     let failure = |what: String, way: Way| failure(what, Errno::ENOEXEC.desc(), way);
-    let install = |arch: &Arch| repair(format!("binfmtctl --install {arch}"));
+    let install = |arch: &Arch| command(subject.state, format!("--install {arch}"));
     let instance = match &subject.state.instance {
         Ok(instance) => instance,
         Err(why) => {
@@ -235,13 +241,13 @@ fn nobody(subject: &Subject<'_>, program: &Program<'_>) -> Vec<Result> {
     };
     if !instance.enabled {
         let what = "binfmt_misc is disabled as a whole, so no entry takes it".to_owned();
-        return failure(what, repair("echo 1 > /proc/sys/fs/binfmt_misc/status"));
+        return failure(what, echo(subject.state, "1", "status"));
     }
     let disabled = |entry: &&Entry| !entry.enabled && entry.takes(start);
     if let Some(entry) = instance.entries.iter().find(disabled) {
         return failure(
             format!("no entry takes it: {} would, but it is disabled", entry.name),
-            repair(format!("echo 1 > /proc/sys/fs/binfmt_misc/{}", entry.name)),
+            echo(subject.state, "1", &entry.file),
         );
     }
     let Some(arch) = program.arch else { return unsupported(program) };
@@ -252,7 +258,7 @@ fn nobody(subject: &Subject<'_>, program: &Program<'_>) -> Vec<Result> {
     match instance.entry(&arch.emulator_name()) {
         Some(entry) => failure(
             format!("no emulator for {arch} is registered: {} takes something else", entry.name),
-            replace(arch),
+            replace(subject.state, arch),
         ),
         None => failure(format!("no emulator for {arch} is registered"), install(arch)),
     }
@@ -271,7 +277,7 @@ fn missed(
     if arch::matches(subject.start(), &arch.magic(), &arch.mask()) {
         return failure(
             format!("{name} misses it, as its magic and mask ask for too much: {near}"),
-            replace(arch),
+            replace(subject.state, arch),
         );
     }
     if program.elf.is_appimage() {

@@ -7,7 +7,7 @@ use super::file::{foreign_system, is_program};
 use super::libraries::{Family, Missing};
 use super::subject::{Home, LoaderFile, Program, Runner, Subject};
 use crate::arch::HOST;
-use crate::check::{Result, Way, advice, failure, ok, repair, unknown};
+use crate::check::{Result, Way, advice, command, failure, ok, repair, unknown};
 use crate::tree::Unseen;
 
 /// Names of the levels of x86-64, by their bits in a program's note.
@@ -335,7 +335,7 @@ pub(super) fn cpu(subject: &Subject<'_>) -> Vec<Result> {
         _ if subject.environment.variable("QEMU_CPU").is_some() => {
             ("the emulated CPU", repair("unset QEMU_CPU"))
         }
-        _ => ("the emulated CPU", repair("binfmtctl --install amd64 --replace")),
+        _ => ("the emulated CPU", command(subject.state, "--install amd64 --replace")),
     };
     failure(
         format!("{who} needs {}, and {cpu} offers {}", LEVELS[needs], LEVELS[has]),

@@ -5,7 +5,9 @@ use nix::sys::signal::Signal;
 use super::message::{self, Message};
 use super::run::{End, Ran};
 use super::subject::{Content, Program, Subject};
-use crate::check::{Finding, Level, Result, Way, advice, failure, ok, repair, unknown, warning};
+use crate::check::{
+    Finding, Level, Result, Way, advice, command, failure, ok, repair, unknown, warning,
+};
 
 /// Id of the finding.
 pub(super) const ID: &str = "file-run";
@@ -132,7 +134,7 @@ fn emulated(
     let name = name(signal);
     let arch = program.arch.map_or("all", |arch| arch.oci);
     let of_guest = ran.last.iter().any(|line| line.contains("uncaught target signal"));
-    let newer = repair(format!("binfmtctl --install {arch} --replace"));
+    let newer = command(subject.state, format!("--install {arch} --replace"));
     let variable = |variable: &str| subject.environment.variable(variable).is_some();
     let (who, way): (String, Way) = match (Signal::try_from(signal), of_guest) {
         (Ok(Signal::SIGILL), _) if variable("QEMU_CPU") => {
