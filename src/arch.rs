@@ -321,6 +321,27 @@ impl Arch {
         self.program(self.exit)
     }
 
+    /// Programs of this architecture as linkers make them, each with what people call that kind. An
+    /// entry that is right takes them all, as [`Arch::mask`] does.
+    pub fn kinds(&self) -> Vec<(&'static str, Vec<u8>)> {
+        const OSABI: usize = 7;
+        const ABI_VERSION: usize = 8;
+        let kind_at = if self.data == Little { 16 } else { 17 };
+        let changes: [(&str, usize, u8); 4] = [
+            ("programs at fixed addresses", kind_at, 2),
+            ("position-independent programs (PIE)", kind_at, 3),
+            ("programs with GNU's OS ABI (3), as many static ones are", OSABI, 3),
+            ("programs with an ABI version", ABI_VERSION, 1),
+        ];
+        let (magic, mask) = (self.magic(), self.mask());
+        let changed = changes.map(|(name, at, value)| {
+            let mut program = self.probe();
+            program[at] = value;
+            (name, program)
+        });
+        changed.into_iter().filter(|(_, program)| matches(program, &magic, &mask)).collect()
+    }
+
     /// A program that waits until it is killed, so that it can be looked at; for architectures that
     /// some machine runs besides its own.
     pub fn waiting(&self) -> Option<Vec<u8>> {

@@ -8,6 +8,7 @@ mod entries;
 mod host;
 mod lasting;
 
+pub(crate) use host::not_asked;
 pub(crate) use lasting::NO_NEW_PRIVS;
 
 use std::path::Path;

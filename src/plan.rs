@@ -340,7 +340,7 @@ fn install_one<'a>(
         if probe.is_some_and(|probe| probe.ours) && as_wanted {
             return Ok(Action::Keep("unchanged".to_owned()));
         }
-        if !options.replace {
+        if !options.replace && state.missed(arch).is_empty() {
             return Ok(Action::Keep(works_by(server, probe)));
         }
     }

@@ -62,7 +62,7 @@ pub struct PlatformReport {
     pub ours: bool,
     /// Whether an emulator is at hand.
     pub installable: bool,
-    /// Why it is not available.
+    /// Why it is not available, or not for every kind of program.
     pub reason: Option<String>,
 }
 
@@ -130,6 +130,9 @@ fn platform_report(arch: &Arch, state: &State, emulators: &Emulators) -> Platfor
     let any = || instance?.entries.iter().find(|entry| entry.takes(&arch.probe()));
     let entry = state.matching_entry(arch).or_else(any);
     let reason = match (&run_by, entry, &state.instance) {
+        (Ok(Some(_)), Some(entry), _) if !state.missed(arch).is_empty() => {
+            Some(format!("{}: {}", entry.name, state.why_not_running(entry)))
+        }
         (Ok(Some(_)), ..) => None,
         (Err(why), ..) => Some(why.clone()),
         (_, Some(_), Ok(instance)) if !instance.enabled => {
@@ -255,6 +258,7 @@ impl PlatformReport {
     /// Its row of the table.
     fn row(&self, terminal: Terminal) -> [String; 5] {
         let available = match self.available {
+            Some(true) if self.reason.is_some() => terminal.paint(Level::Warning, "partly"),
             Some(true) => terminal.paint(Level::Ok, "yes"),
             Some(false) => terminal.paint(Level::Failure, "no"),
             None => terminal.paint(Level::Unknown, "unknown"),

@@ -200,6 +200,41 @@ impl State {
         self.instance.as_ref().ok()?.taker(&arch.probe())
     }
 
+    /// Kinds of `arch`'s programs that no entry takes, where one takes others of them: its magic and
+    /// mask ask for too much.
+    pub fn missed(&self, arch: &Arch) -> Vec<&'static str> {
+        let Ok(instance) = &self.instance else { return Vec::new() };
+        let kinds = arch.kinds();
+        let all = kinds.len();
+        let taken = |(_, program): &(&str, Vec<u8>)| instance.taker(program).is_some();
+        let missed: Vec<_> = kinds.into_iter().filter(|kind| !taken(kind)).collect();
+        if missed.len() == all || self.run_by(arch) == Ok(Some(RunBy::Native)) {
+            return Vec::new();
+        }
+        missed.into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// The entries that are seen here, enabled, match and hold their emulator, and yet are not asked:
+    /// the kernel then goes by another instance, that of our own user namespace.
+    pub fn not_asked(&self) -> Vec<(&'static Arch, &Entry)> {
+        if self.user_namespace != Ok(UserNamespace::Nested) {
+            return Vec::new();
+        }
+        let refused = |arch| {
+            let outcome = self.probe(arch).map(|probe| &probe.outcome);
+            outcome == Some(&Outcome::Refused(Errno::ENOEXEC as i32))
+        };
+        let fits = |entry: &Entry| {
+            let around = self.surroundings.as_ref();
+            let file = around.and_then(|around| around.interpreters.get(&entry.name));
+            // Such a file itself is what the kernel refuses.
+            !matches!(file, Some(Interpreter::NoProgram | Interpreter::ForeignArch))
+        };
+        let Takers(takers) = self.takers();
+        let held = takers.into_iter().filter(|(_, entry)| entry.flags.has('F'));
+        held.filter(|(arch, entry)| refused(arch) && fits(entry)).collect()
+    }
+
     /// What became of `arch`'s test program, where one was run.
     pub fn probe(&self, arch: &Arch) -> Option<&Probe> {
         self.probes.as_ref().ok()?.by_target.get(arch.target)
@@ -264,7 +299,11 @@ impl State {
         if let Some(winner) = winner {
             return format!("the newer entry {} handles its programs", winner.name);
         }
+        let missed: Vec<_> = arches.iter().flat_map(|arch| self.missed(arch)).collect();
         match arches.iter().find_map(|arch| self.probe(arch)) {
+            Some(probe) if probe.ran() && !missed.is_empty() => {
+                format!("its magic and mask miss {}", missed.join(" and "))
+            }
             Some(probe) => probe.outcome.to_string(),
             None => "no test program was run".to_owned(),
         }
@@ -383,6 +422,8 @@ pub enum Interpreter {
     NoExecMount,
     Fuse,
     Missing,
+    /// It could not be looked at.
+    Unknown,
 }
 
 /// Facts around binfmt_misc.
@@ -397,24 +438,27 @@ pub struct Surroundings {
     /// Whether systemd runs and brings systemd-binfmt.
     pub systemd_binfmt: Fact<bool>,
     /// Names of the entries that binfmt.d's files register.
-    pub configured: Vec<String>,
+    pub configured: Fact<Vec<String>>,
     /// Version of Debian's binfmt-support, where it is installed.
-    pub binfmt_support: Option<String>,
+    pub binfmt_support: Fact<Option<String>>,
     /// Builders and engines that run, by process name.
     pub builders: Fact<Vec<String>>,
     /// Of binfmt-support's records, names of QEMU's that register without flag F.
-    pub binfmt_support_without_f: Vec<String>,
+    pub binfmt_support_without_f: Fact<Vec<String>>,
     /// Whether this kernel, on amd64, runs programs for 386 by itself.
     pub native_386: Fact<bool>,
     /// Name and id of a process of each other user namespace that has a binfmt_misc of its own
     /// without entries.
     pub cut_off: Fact<Vec<(String, u32)>>,
+    /// Name and id of each other systemd that shares our entries: in a container with privileges. It
+    /// removes all of them as it stops, and as it starts systemd-binfmt.
+    pub other_systemds: Fact<Vec<(String, u32)>>,
     /// Whether SELinux enforces.
-    pub selinux: bool,
+    pub selinux: Fact<bool>,
     /// SELinux label of what lies at each entry's interpreter path, where SELinux enforces.
     pub labels: BTreeMap<String, String>,
     /// The AppArmor profile that confines us, if one does.
-    pub apparmor: Option<String>,
+    pub apparmor: Fact<Option<String>>,
     /// Whether we may gain no privileges, so that setuid programs do not work.
     pub no_new_privs: Fact<bool>,
     /// Whether system calls are filtered.

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, statfs};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use procfs::process::Status;
@@ -27,7 +28,8 @@ impl Surroundings {
         let interpreters =
             entries.iter().map(|entry| (entry.name.clone(), interpreter(root, entry))).collect();
         let status = Status::from_file(root.proc("self/status")).map_err(|error| error.to_string());
-        let selinux = text(&root.path("/sys/fs/selinux/enforce")).is_ok_and(|text| text == "1");
+        let selinux = if_there(fs::read_to_string(root.path("/sys/fs/selinux/enforce")))
+            .map(|text| text.is_some_and(|text| text.trim() == "1"));
         let number =
             |value: Option<u64>| value.ok_or_else(|| "this kernel does not say".to_owned());
         Self {
@@ -40,26 +42,21 @@ impl Surroundings {
                         .any(|mounted| mounted.kind == "binfmt_misc" || mounted.kind == "autofs")
                 })
                 .map_err(|error| error.to_string()),
-            systemd_binfmt: Ok(root.path("/run/systemd/system").is_dir()
-                && ["/usr/lib/systemd/systemd-binfmt", "/lib/systemd/systemd-binfmt"]
-                    .iter()
-                    .any(|path| root.path(path).exists())),
+            systemd_binfmt: systemd_binfmt(root),
             configured: configured(root),
             binfmt_support: binfmt_support(root),
             builders: builders(root),
             binfmt_support_without_f: without_f(root),
             native_386: native_386(root),
             cut_off: cut_off(root),
-            selinux,
+            other_systemds: other_systemds(root),
             labels: entries
                 .iter()
-                .filter(|_| selinux)
+                .filter(|_| selinux == Ok(true))
                 .filter_map(|entry| Some((entry.name.clone(), label(root, entry)?)))
                 .collect(),
-            apparmor: text(&root.proc("self/attr/apparmor/current"))
-                .or_else(|_| text(&root.proc("self/attr/current")))
-                .ok()
-                .filter(|profile| profile.ends_with(')') && !profile.starts_with("unconfined")),
+            selinux,
+            apparmor: apparmor(root),
             no_new_privs: status
                 .as_ref()
                 .map_err(Clone::clone)
@@ -74,13 +71,61 @@ impl Surroundings {
     }
 }
 
+/// What a reader got of what need not be there.
+fn if_there<T>(got: io::Result<T>) -> Fact<Option<T>> {
+    match got {
+        Ok(got) => Ok(Some(got)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The files of a directory; none where it is not there.
+fn files(dir: &Path) -> Fact<Vec<fs::DirEntry>> {
+    let files = if_there(fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>));
+    files.map(Option::unwrap_or_default).map_err(|why| format!("{}: {why}", dir.display()))
+}
+
+/// Whether systemd runs here, and brings what registers entries.
+fn systemd_binfmt(root: &Root) -> Fact<bool> {
+    let exists = |path: &str| {
+        let there = if_there(fs::metadata(root.path(path)));
+        there.map(|there| there.is_some()).map_err(|why| format!("{path}: {why}"))
+    };
+    Ok(exists("/run/systemd/system")?
+        && (exists("/usr/lib/systemd/systemd-binfmt")? || exists("/lib/systemd/systemd-binfmt")?))
+}
+
+/// The profile that confines us.
+fn apparmor(root: &Root) -> Fact<Option<String>> {
+    // Without any such module, reading gives EINVAL.
+    let read = |path: &str| match fs::read_to_string(root.proc(path)) {
+        Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => Ok(None),
+        read => if_there(read),
+    };
+    let profile = match read("self/attr/apparmor/current")? {
+        Some(profile) => Some(profile),
+        None => read("self/attr/current")?,
+    };
+    let confines = |profile: &String| profile.ends_with(')') && !profile.starts_with("unconfined");
+    Ok(profile.map(|profile| profile.trim().to_owned()).filter(confines))
+}
+
 fn text(path: &Path) -> Fact<String> {
     fs::read_to_string(path).map(|text| text.trim().to_owned()).map_err(|error| error.to_string())
 }
 
 fn interpreter(root: &Root, entry: &Entry) -> Interpreter {
     let path = root.path(&entry.interpreter);
-    let Ok(metadata) = fs::metadata(&path) else { return Interpreter::Missing };
+    let metadata = match fs::metadata(&path) {
+        Ok(metadata) => metadata,
+        Err(error) => {
+            return match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Interpreter::Missing,
+                _ => Interpreter::Unknown,
+            };
+        }
+    };
     if !metadata.is_file()
         || std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o111 == 0
     {
@@ -93,7 +138,7 @@ fn interpreter(root: &Root, entry: &Entry) -> Interpreter {
     let read =
         File::open(&path).and_then(|file| file.take(elf::ENOUGH as u64).read_to_end(&mut start));
     match elf::File::parse(&start) {
-        _ if read.is_err() => Interpreter::Missing,
+        _ if read.is_err() => Interpreter::Unknown,
         elf::File::Elf(elf) if elf.arch() != Some(HOST) => Interpreter::ForeignArch,
         elf::File::Elf(Elf { loader: Loader::None, .. }) => {
             let fuse = statfs(&path).is_ok_and(|fs| fs.filesystem_type() == FUSE_SUPER_MAGIC);
@@ -109,18 +154,21 @@ fn interpreter(root: &Root, entry: &Entry) -> Interpreter {
 const BINFMT_D: [&str; 4] =
     ["/etc/binfmt.d", "/run/binfmt.d", "/usr/local/lib/binfmt.d", "/usr/lib/binfmt.d"];
 
-fn configured(root: &Root) -> Vec<String> {
-    let mut files: BTreeMap<_, String> = BTreeMap::new();
+fn configured(root: &Root) -> Fact<Vec<String>> {
+    let mut texts: BTreeMap<_, String> = BTreeMap::new();
     for dir in BINFMT_D {
-        for file in fs::read_dir(root.path(dir)).into_iter().flatten().flatten() {
-            if file.path().extension().is_some_and(|extension| extension == "conf") {
-                files
-                    .entry(file.file_name())
-                    .or_insert_with(|| text(&file.path()).unwrap_or_default());
+        for file in files(&root.path(dir))? {
+            let path = file.path();
+            let conf = path.extension().is_some_and(|extension| extension == "conf");
+            if conf && !texts.contains_key(&file.file_name()) {
+                // A link to /dev/null takes away what another directory has; it may dangle in a root.
+                let text = if_there(fs::read_to_string(&path));
+                let text = text.map_err(|why| format!("{}: {why}", path.display()))?;
+                texts.insert(file.file_name(), text.unwrap_or_default());
             }
         }
     }
-    files.values().flat_map(|text| registered_by(text)).map(str::to_owned).collect()
+    Ok(texts.values().flat_map(|text| registered_by(text)).map(str::to_owned).collect())
 }
 
 /// Names of the entries that a file of binfmt.d registers.
@@ -134,9 +182,9 @@ pub(crate) fn registered_by(conf: &str) -> Vec<&str> {
         .collect()
 }
 
-fn binfmt_support(root: &Root) -> Option<String> {
-    let status = fs::read_to_string(root.path("/var/lib/dpkg/status")).ok()?;
-    installed_binfmt_support(&status).map(str::to_owned)
+fn binfmt_support(root: &Root) -> Fact<Option<String>> {
+    let status = if_there(fs::read_to_string(root.path("/var/lib/dpkg/status")))?;
+    Ok(status.and_then(|status| installed_binfmt_support(&status).map(str::to_owned)))
 }
 
 /// The version line of its paragraph in dpkg's status file.
@@ -165,10 +213,11 @@ fn builders(root: &Root) -> Fact<Vec<String>> {
 
 /// The records that update-binfmts registers from at each boot: lines of package, type, offset,
 /// magic, mask, interpreter, detector, credentials, preserve, fix_binary.
-fn without_f(root: &Root) -> Vec<String> {
+fn without_f(root: &Root) -> Fact<Vec<String>> {
     const FIX_BINARY: usize = 9;
-    let records = fs::read_dir(root.path("/var/lib/binfmts")).into_iter().flatten().flatten();
+    let records = files(&root.path("/var/lib/binfmts"))?;
     let mut names: Vec<_> = records
+        .into_iter()
         .filter(|record| {
             fs::read_to_string(record.path())
                 .is_ok_and(|text| text.lines().nth(FIX_BINARY).is_none_or(|line| line != "yes"))
@@ -177,7 +226,7 @@ fn without_f(root: &Root) -> Vec<String> {
         .filter(|name| name.starts_with("qemu-"))
         .collect();
     names.sort();
-    names
+    Ok(names)
 }
 
 /// By the kernel's configuration and command line, as in `arch/x86/entry/common.c` (Linux 6.7).
@@ -194,6 +243,29 @@ fn native_386(root: &Root) -> Fact<bool> {
         _ => by_default,
     };
     Ok(set("CONFIG_IA32_EMULATION") && on)
+}
+
+/// Process 1 of each process namespace below ours that is a systemd in our own user namespace: the
+/// entries that it sees are these.
+fn other_systemds(root: &Root) -> Fact<Vec<(String, u32)>> {
+    let user = |id: &str| fs::read_link(root.proc(id).join("ns/user")).ok();
+    let own = user("self").ok_or("our user namespace cannot be seen")?;
+    let mut found = Vec::new();
+    for process in fs::read_dir(root.proc_dir()).map_err(|error| error.to_string())?.flatten() {
+        let name = process.file_name().to_string_lossy().into_owned();
+        let Ok(id) = name.parse::<u32>() else { continue };
+        let Ok(comm) = text(&process.path().join("comm")) else { continue };
+        if comm != "systemd" || user(&name).as_ref() != Some(&own) {
+            continue;
+        }
+        let status = text(&process.path().join("status")).unwrap_or_default();
+        let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+        let ids: Vec<_> = ids.split_whitespace().collect();
+        if ids.len() > 1 && ids.last() == Some(&"1") {
+            found.push((comm, id));
+        }
+    }
+    Ok(found)
 }
 
 /// User namespaces other than ours that would not find the host's entries.

@@ -1,13 +1,14 @@
 //! The emulators behind the entries: flags, interpreters, what their test programs met, versions.
 
-use super::entries::{each, instance, replace, result, subject};
+use super::entries::{each, each_of, instance, remove, replace, result, subject};
 use super::{Check, Level, Result, Way, command, ok, unknown};
-use crate::arch::{ARCHES, Arch};
-use crate::entry::Entry;
+use crate::arch::{ARCHES, Arch, HOST};
+use crate::entry::{Entry, Rule};
 use crate::kernel;
 use crate::state::Interpreter;
 use crate::state::State;
 use crate::state::{Outcome, Probe};
+use crate::tree::quoted;
 
 /// What an entry promises before what its emulator does.
 pub(super) const CHECKS: &[Check] = &[
@@ -115,10 +116,12 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "emulator-version",
-        about: "no emulator is of a version known for crashes",
-        story: "QEMU 7.0 to 10.1 are reported to crash in arm64 programs of current distributions: \"qemu: uncaught \
-            target signal 11\" while libc-bin or ldconfig is configured. The version is what the emulator that the \
-            kernel really starts says of itself.",
+        about: "no emulator is of a version known for faults",
+        story: "Old QEMUs fail in programs of current distributions. Before 10.2: crashes in arm64 images while libc-bin or \
+            ldconfig is configured (\"qemu: uncaught target signal 11\"), and tar and apk of Alpine get \"Function not \
+            implemented\" for openat2. Before 9.2, so does tar of Ubuntu 26.04. Before 8.1, programs that make code as they \
+            run crash. Docker Desktop had 8.1.5 until 4.56, colima has 7.0.0. The version is what the emulator that the kernel \
+            really starts says of itself.",
         blocks_install: false,
         run: version,
     },
@@ -133,19 +136,26 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 fn flag_f(state: &State) -> Vec<Result> {
-    each(state, "every emulator's entry has flag F", |entry| {
-        (!entry.flags.has('F')).then(|| {
+    let which = |entry: &Entry| entry.is_qemu() || entry.arches().next().is_some();
+    each_of(state, "every emulator's entry has flag F", which, |entry| {
+        let around = state.surroundings.as_ref();
+        let file = around.and_then(|around| around.interpreters.get(&entry.name));
+        // `interpreter-missing` says that.
+        let gone = !entry.is_qemu() && file == Some(&Interpreter::Missing);
+        (!entry.flags.has('F') && !gone).then(|| {
             let what = format!(
                 "{} lacks flag F, so {} would have to be in every container",
-                entry.name,
+                called(entry),
                 entry.interpreter.display()
             );
-            result(
-                Level::Failure,
-                what,
-                format!("{} containers: no such file or directory", subject(entry)),
-                replace(state, entry),
-            )
+            let effect = format!("{} containers: no such file or directory", subject(entry));
+            if entry.is_qemu() {
+                return result(Level::Failure, what, effect, replace(state, entry));
+            }
+            // Such an emulator may be meant for this machine's own files alone.
+            let way = command(state, format!("--install {}", subject(entry)))
+                .and("that puts another emulator before it");
+            result(Level::Warning, what, effect, way)
         })
     })
 }
@@ -156,7 +166,10 @@ fn flag_o(state: &State) -> Vec<Result> {
             result(
                 Level::Warning,
                 format!("{} lacks flag O", entry.name),
-                format!("{} programs that may be executed but not read", subject(entry)),
+                format!(
+                    "{} programs that may be executed but not read do not start",
+                    subject(entry)
+                ),
                 replace(state, entry),
             )
         })
@@ -170,7 +183,10 @@ fn flag_c(state: &State) -> Vec<Result> {
             result(
                 Level::Warning,
                 what,
-                format!("sudo and other setuid programs of {}", subject(entry)),
+                format!(
+                    "sudo and other setuid programs for {} run without their owner's rights",
+                    subject(entry)
+                ),
                 replace(state, entry),
             )
         })
@@ -194,20 +210,23 @@ fn flag_p(state: &State) -> Vec<Result> {
                 result(
                     Level::Warning,
                     format!("{} has flag P, which QEMU {version} may not know", entry.name),
-                    format!("the arguments of {} programs, shifted by one", subject(entry)),
+                    format!("{} programs get their arguments shifted by one", subject(entry)),
                     replace(state, entry),
                 )
             }),
             (false, true) if old(entry).is_none() => Some(result(
                 Level::Warning,
                 format!("{} lacks flag P", entry.name),
-                format!("{} programs that go by the name they are called by", subject(entry)),
+                format!(
+                    "{} programs that go by the name they are called by, such as busybox, go wrong",
+                    subject(entry)
+                ),
                 replace(state, entry),
             )),
             (true, false) => Some(result(
                 Level::Warning,
                 format!("{} has flag P, which this kernel cannot tell QEMU", entry.name),
-                format!("the arguments of {} programs, shifted by one", subject(entry)),
+                format!("{} programs get their arguments shifted by one", subject(entry)),
                 command(state, format!("--install {} --replace --flags OCF", subject(entry))),
             )),
             _ => None,
@@ -244,7 +263,7 @@ const FAULTS: &[Fault] = &[
     Fault { kind: Interpreter::NoExecMount, level: Level::Failure, well: "no interpreter is on a noexec file system",
         wrong: "is on a noexec file system", effect: "permission denied" },
     Fault { kind: Interpreter::Fuse, level: Level::Warning, well: "no interpreter is on a FUSE file system",
-        wrong: "is on a FUSE file system", effect: "everything, when the process that serves it ends" },
+        wrong: "is on a FUSE file system", effect: "none runs once the process that serves it ends" },
 ];
 
 fn interpreters(state: &State, kind: Interpreter) -> Vec<Result> {
@@ -256,7 +275,11 @@ fn interpreters(state: &State, kind: Interpreter) -> Vec<Result> {
     else {
         return ok("every interpreter is statically linked");
     };
-    each(state, well, |entry| {
+    // Another tool's interpreter may well be a script, or need libraries.
+    const OF_ANY: [Interpreter; 3] =
+        [Interpreter::Missing, Interpreter::NotExecutable, Interpreter::NoExecMount];
+    let which = |entry: &Entry| entry.is_qemu() || OF_ANY.contains(&kind);
+    each_of(state, well, which, |entry| {
         let found = surroundings.interpreters.get(&entry.name)?;
         // With F the kernel holds a file that may not be the one at that path here, and the test program tells
         // whether it works.
@@ -264,27 +287,61 @@ fn interpreters(state: &State, kind: Interpreter) -> Vec<Result> {
             && entry.arches().any(|arch| state.probe(arch).is_some_and(Probe::ran));
         let excused = kind == Interpreter::Missing && entry.flags.has('F');
         (*found == kind && !held && !excused).then(|| {
-            let what = format!("{} of {} {wrong}", entry.interpreter.display(), entry.name);
-            result(
-                *level,
-                what,
-                format!("{} programs: {effect}", subject(entry)),
-                replace(state, entry),
-            )
+            let what = format!("{} of {} {wrong}", entry.interpreter.display(), called(entry));
+            let (level, whose) = match entry.arches().next() {
+                Some(_) => (*level, format!("{} programs", subject(entry))),
+                None if entry.is_qemu() => (*level, format!("{} programs", entry.name)),
+                None => (Level::Warning, format!("files that {} takes", entry.name)),
+            };
+            result(level, what, format!("{whose}: {effect}"), way_out(state, entry))
         })
     })
 }
 
+/// An entry's name, and what it is of another tool's.
+fn called(entry: &Entry) -> String {
+    match others_name(entry).filter(|_| !entry.is_qemu()) {
+        Some(tool) => format!("{} ({tool})", entry.name),
+        None => entry.name.clone(),
+    }
+}
+
+/// What puts one that works in an entry's place.
+fn way_out(state: &State, entry: &Entry) -> Way {
+    if entry.is_qemu() {
+        return replace(state, entry);
+    }
+    // The host's own is never registered.
+    let arches: Vec<_> = entry.arches().filter(|arch| *arch != HOST).map(|arch| arch.oci).collect();
+    match arches.is_empty() {
+        true => remove(state, &entry.name),
+        false => {
+            let (name, arches) = (quoted(&entry.name), arches.join(","));
+            command(state, format!("--uninstall {name} --install {arches}"))
+        }
+    }
+}
+
 fn runs(state: &State) -> Vec<Result> {
-    let takers = state.takers();
-    each(state, "every emulator runs a test program", |entry| {
+    let (takers, not_asked) = (state.takers(), state.not_asked());
+    let which = |entry: &Entry| entry.arches().next().is_some();
+    each_of(state, "every emulator runs a test program", which, |entry| {
         let arch = entry.arches().find(|arch| takers.of(arch) == Some(entry))?;
         let probe = state.probe(arch)?;
+        // `private-instance` says that.
+        if not_asked.iter().any(|(_, other)| *other == entry) {
+            return None;
+        }
         // What lacks F fails for that reason, which has a check of its own.
         let expected = !entry.flags.has('F') && matches!(probe.outcome, Outcome::Refused(_));
         (!probe.ran() && !expected).then(|| {
-            let what = format!("{}: {}", entry.name, probe.outcome);
-            result(Level::Failure, what, format!("{arch} programs"), replace(state, entry))
+            let what = format!("{}: {}", called(entry), probe.outcome);
+            result(
+                Level::Failure,
+                what,
+                format!("{arch} programs do not run"),
+                way_out(state, entry),
+            )
         })
     })
 }
@@ -295,28 +352,65 @@ fn number(version: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
+/// What old QEMUs get wrong, worst first: repaired in this version; of this architecture's programs
+/// alone, or of all.
+#[rustfmt::skip]
+const BUGS: &[((u32, u32), Option<&str>, &str)] = &[
+    ((5, 2), None, "Rust programs: Invalid argument (sigaltstack)"),
+    ((8, 1), None, "programs that make code as they run, such as Erlang's and Java's: signal 11"),
+    ((10, 2), Some("arm64"), "configuring libc-bin: uncaught target signal 11"),
+    ((9, 2), None, "tar of Ubuntu 26.04: Function not implemented (openat2)"),
+    ((10, 2), None, "tar and apk of Alpine: Function not implemented (openat2)"),
+];
+
+/// Who brings such an old one.
+const BROUGHT_BY: &[(&str, &str)] =
+    &[("7.0.0", ", as colima brings it"), ("8.1.5", ", as Docker Desktop brought it before 4.56")];
+
 fn version(state: &State) -> Vec<Result> {
-    let suspect = |arch: &&Arch| {
-        let version = state.probe(arch)?.qemu()?;
-        let known_bad = number(version).is_some_and(|number| ((7, 0)..=(10, 1)).contains(&number));
-        known_bad.then(|| {
-            let name = state
-                .matching_entry(arch)
-                .map_or_else(|| arch.emulator_name(), |entry| entry.name.clone());
-            result(
-                Level::Warning,
-                format!("{name} is QEMU {version}"),
-                "configuring libc-bin in arm64 images: uncaught target signal 11".to_owned(),
-                command(state, format!("--install {arch} --replace")),
-            )
-        })
+    let mut old: Vec<(&str, Vec<&Arch>)> = Vec::new();
+    for arch in ARCHES {
+        let version = state.probe(arch).and_then(Probe::qemu);
+        let Some(version) = version.filter(|version| bugs(version, arch).next().is_some()) else {
+            continue;
+        };
+        match old.iter_mut().find(|(other, _)| *other == version) {
+            Some((_, arches)) => arches.push(arch),
+            None => old.push((version, vec![arch])),
+        }
+    }
+    let told = |(version, arches): (&str, Vec<&Arch>)| {
+        let name = |arch: &&Arch| match state.matching_entry(arch) {
+            Some(entry) => entry.name.clone(),
+            None => arch.emulator_name(),
+        };
+        let names: Vec<_> = arches.iter().map(name).collect();
+        let be = if names.len() == 1 { "is" } else { "are" };
+        let by = BROUGHT_BY.iter().find(|(of, _)| version.split(' ').next() == Some(of));
+        let by = by.map_or("", |(_, by)| by);
+        let mut effects: Vec<_> = arches.iter().flat_map(|arch| bugs(version, arch)).collect();
+        effects.sort();
+        effects.dedup();
+        let list: Vec<_> = arches.iter().map(|arch| arch.oci).collect();
+        result(
+            Level::Warning,
+            format!("{} {be} QEMU {version}{by}", names.join(", ")),
+            effects.join("; "),
+            command(state, format!("--install {} --replace", list.join(","))),
+        )
     };
-    let found: Vec<_> = ARCHES
-        .iter()
-        .filter(|arch| arch.oci == "arm64")
-        .filter_map(|arch| suspect(&arch))
-        .collect();
-    if found.is_empty() { ok("no emulator is of a version known for crashes") } else { found }
+    let found: Vec<_> = old.into_iter().map(told).collect();
+    if found.is_empty() { ok("no emulator is of a version known for faults") } else { found }
+}
+
+/// The faults that a version has with programs of an architecture.
+fn bugs(version: &str, arch: &Arch) -> impl Iterator<Item = &'static str> {
+    let number = number(version);
+    let has = move |repaired: &(u32, u32)| number.is_some_and(|number| number < *repaired);
+    let concerns = move |of: &Option<&str>| of.is_none_or(|of| of == arch.oci);
+    BUGS.iter()
+        .filter(move |(repaired, of, _)| has(repaired) && concerns(of))
+        .map(|(.., what)| *what)
 }
 
 /// Other tools' handlers, by the start of their entries' names.
@@ -335,19 +429,26 @@ const OTHERS: &[(&str, &str)] = &[
     ("llvm", "LLVM for bitcode"),
 ];
 
+/// What another tool's entry is, where its name tells.
+fn others_name(entry: &Entry) -> Option<&'static str> {
+    OTHERS.iter().find(|(prefix, _)| entry.name.starts_with(prefix)).map(|(_, what)| *what)
+}
+
 fn others(state: &State) -> Vec<Result> {
     let instance = match instance(state) {
         Ok(instance) => instance,
         Err(unknown) => return unknown,
     };
     let name = |entry: &Entry| {
-        let known = OTHERS.iter().find(|(prefix, _)| entry.name.starts_with(prefix));
-        result(
-            Level::Ok,
-            format!("{} is {}", entry.name, known.map_or("another tool's", |(_, what)| what)),
-            String::new(),
-            Way::default(),
-        )
+        let what = others_name(entry).unwrap_or("another tool's");
+        let takes = match &entry.rule {
+            Rule::Extension(extension) => {
+                format!("; it takes every file called *.{extension}, programs too")
+            }
+            _ => String::new(),
+        };
+        let what = format!("{} is {what}{takes}", entry.name);
+        result(Level::Ok, what, String::new(), Way::default())
     };
     let others: Vec<_> =
         instance.entries.iter().filter(|entry| !entry.is_qemu()).map(name).collect();

@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 
 use super::{Check, Level, Result, Way, command, echo, ok, unknown};
-use crate::arch::{ARCHES, Arch, Data, HOST};
+use crate::arch::{ARCHES, Arch, HOST};
 use crate::entry::{Entry, Rule};
-use crate::state::{Instance, State, Takers};
+use crate::state::{Instance, Probe, State, Takers};
 use crate::tree::quoted;
 
 /// In match order of causes: an entry that is off need not be looked at further.
@@ -42,6 +42,15 @@ pub(super) const CHECKS: &[Check] = &[
         run: matches,
     },
     Check {
+        id: "entry-complete",
+        about: "entries take every kind of program of their architecture",
+        story: "Linkers make programs at fixed addresses and position-independent ones (PIE), and static programs of glibc's \
+            often have OS ABI 3. A magic and mask that ask for one of these let the others pass: some programs of an image \
+            run, and others give \"exec format error\".",
+        blocks_install: false,
+        run: complete,
+    },
+    Check {
         id: "entry-shadowed",
         about: "no emulator's entry is hidden by a newer one",
         story: "Of several entries that match, the newest enabled one wins. The one it hides does nothing until the \
@@ -72,6 +81,16 @@ pub(super) fn each(
     all_well: &str,
     look: impl Fn(&Entry) -> Option<Result>,
 ) -> Vec<Result> {
+    each_of(state, all_well, Entry::is_qemu, look)
+}
+
+/// The same, of other enabled entries.
+pub(super) fn each_of(
+    state: &State,
+    all_well: &str,
+    which: impl Fn(&Entry) -> bool,
+    look: impl Fn(&Entry) -> Option<Result>,
+) -> Vec<Result> {
     let instance = match instance(state) {
         Ok(instance) => instance,
         Err(unknown) => return unknown,
@@ -80,7 +99,7 @@ pub(super) fn each(
     let found: Vec<_> = instance
         .entries
         .iter()
-        .filter(|entry| entry.enabled && entry.is_qemu() && !hidden(entry, &takers))
+        .filter(|entry| entry.enabled && which(entry) && !hidden(entry, &takers))
         .filter_map(look)
         .collect();
     if found.is_empty() { ok(all_well) } else { found }
@@ -106,7 +125,7 @@ pub(super) fn replace(state: &State, entry: &Entry) -> Way {
     command(state, format!("--install {} --replace", quoted(&subject(entry))))
 }
 
-fn remove(state: &State, name: &str) -> Way {
+pub(super) fn remove(state: &State, name: &str) -> Way {
     command(state, format!("--uninstall {}", quoted(name)))
 }
 
@@ -130,31 +149,23 @@ fn unreadable(state: &State) -> Vec<Result> {
     }
 }
 
-/// Programs as the machine's own compilers make them: of a fixed address, movable, of GNU's OS ABI.
-fn native_programs() -> [Vec<u8>; 3] {
-    let (fixed, mut movable, mut gnu) = (HOST.probe(), HOST.probe(), HOST.probe());
-    movable[if HOST.data == Data::Little { 16 } else { 17 }] = 3;
-    gnu[7] = 3;
-    [fixed, movable, gnu]
-}
-
 fn native(state: &State) -> Vec<Result> {
     let instance = match instance(state) {
         Ok(instance) => instance,
         Err(unknown) => return unknown,
     };
-    let natives = native_programs();
+    let natives = HOST.kinds();
     let i386 = ARCHES.iter().find(|arch| arch.oci == "386").map(Arch::probe).unwrap_or_default();
     // Whether the CPU would run 386 itself cannot be tried while an entry takes it.
     let runs_386 = state.surroundings.as_ref().map(|around| around.native_386.clone());
     let mut found = Vec::new();
     for entry in instance.entries.iter().filter(|entry| entry.enabled) {
         let name = &entry.name;
-        if natives.iter().any(|program| entry.takes(program)) {
+        if natives.iter().any(|(_, program)| entry.takes(program)) {
             found.push(result(
                 Level::Failure,
                 format!("{name} takes this machine's own programs"),
-                "every program of the machine".to_owned(),
+                "no program of this machine starts any more".to_owned(),
                 echo(state, "-1", &entry.file),
             ));
         } else if entry.is_qemu() && HOST.oci == "amd64" && entry.takes(&i386) {
@@ -162,7 +173,7 @@ fn native(state: &State) -> Vec<Result> {
                 Some(Ok(true)) => found.push(result(
                     Level::Warning,
                     format!("{name} emulates 386, which this kernel runs by itself"),
-                    "the speed of 386 programs".to_owned(),
+                    "386 programs are slow".to_owned(),
                     remove(state, &entry.name),
                 )),
                 Some(Err(why)) => found.extend(unknown(format!(
@@ -204,14 +215,40 @@ fn matches(state: &State) -> Vec<Result> {
         let known = Arch::by_target(entry.name.trim_start_matches("qemu-"));
         (by_magic && known.is_some() && entry.arches().next().is_none()).then(|| {
             let what = format!("{} matches no program of its architecture", entry.name);
-            result(
-                Level::Failure,
-                what,
-                format!("{} programs", entry.name),
-                remove(state, &entry.name),
-            )
+            result(Level::Failure, what, "it does nothing".to_owned(), remove(state, &entry.name))
         })
     })
+}
+
+fn complete(state: &State) -> Vec<Result> {
+    let instance = match instance(state) {
+        Ok(instance) => instance,
+        Err(unknown) => return unknown,
+    };
+    let look = |arch: &&'static Arch| {
+        let missed = state.missed(arch);
+        let kinds = || arch.kinds().into_iter().map(|(_, program)| program);
+        let taker = kinds().find_map(|program| instance.taker(&program))?;
+        (!missed.is_empty()).then(|| {
+            let what = format!(
+                "{} takes only some programs for {arch}: its magic and mask miss {}",
+                taker.name,
+                missed.join(" and ")
+            );
+            let effect = "the others do not start: exec format error".to_owned();
+            let way = command(state, format!("--install {arch} --replace"));
+            result(Level::Failure, what, effect, way)
+        })
+    };
+    let found: Vec<_> = ARCHES.iter().filter_map(|arch| look(&arch)).collect();
+    if found.is_empty() { ok("every entry takes all programs of its architecture") } else { found }
+}
+
+/// Whether an entry wins and does not work: then what it hides is what may help.
+fn fails(state: &State, winner: &Entry) -> bool {
+    let ran = |arch| state.probe(arch).is_some_and(Probe::ran);
+    let mut arches = winner.arches().peekable();
+    arches.peek().is_some() && !arches.any(ran)
 }
 
 fn shadowed(state: &State) -> Vec<Result> {
@@ -223,6 +260,9 @@ fn shadowed(state: &State) -> Vec<Result> {
     let look = |entry: &Entry| {
         // One of another tool is for `entry-duplicate`.
         let winner = takers.instead_of(entry).flatten().next().filter(|winner| winner.is_qemu())?;
+        if fails(state, winner) {
+            return None;
+        }
         let what = format!("{} is hidden by the newer {}", entry.name, winner.name);
         let effect = format!("nothing, as long as {} works", winner.name);
         Some(result(Level::Warning, what, effect, remove(state, &entry.name)))
@@ -248,6 +288,7 @@ fn duplicate(state: &State) -> Vec<Result> {
         // Two of QEMU's are for `entry-shadowed`.
         if let [winner, others @ ..] = takers.as_slice()
             && let Some(other) = others.iter().find(|other| other.is_qemu() != winner.is_qemu())
+            && !fails(state, winner)
         {
             found.push(result(
                 Level::Warning,

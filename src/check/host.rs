@@ -1,6 +1,7 @@
 //! The kernel's side: is there a binfmt_misc, can it be reached, and does it take registrations.
 
 use super::{Check, Result, advice, command, echo, failure, ok, point, repair, unknown, warning};
+use crate::arch::ARCHES;
 use crate::kernel;
 use crate::state::{Config, Mount, State, UserNamespace};
 
@@ -95,7 +96,7 @@ fn kernel_version(state: &State) -> Vec<Result> {
                 "kernel {}.{}.{} is too old: flag F, without which containers find no emulator, needs 4.8",
                 v.major, v.minor, v.patch
             ),
-            "foreign programs in containers",
+            "programs for other architectures do not start in containers",
             advice("update the kernel"),
         ),
         Ok(v) => ok(format!("kernel {}.{}.{} knows flag F", v.major, v.minor, v.patch)),
@@ -103,7 +104,7 @@ fn kernel_version(state: &State) -> Vec<Result> {
 }
 
 fn kernel_support(state: &State) -> Vec<Result> {
-    let all = "all emulation";
+    let all = "no program for another architecture runs";
     match (&state.filesystem, &state.config, &state.module) {
         _ if state.mounted() => ok("the kernel has binfmt_misc"),
         (Ok(true), ..) => ok("the kernel has binfmt_misc"),
@@ -138,7 +139,7 @@ fn user_namespace(state: &State) -> Vec<Result> {
         Ok(UserNamespace::Nested) => match state.version() {
             Some(v) if !kernel::OWN_INSTANCE.is_in(&v) => failure(
                 "inside a user namespace, which cannot have a binfmt_misc of its own before Linux 6.7",
-                "installing from here",
+                "installing from here fails",
                 advice("run as root on the host, outside rootless containers"),
             ),
             _ => ok(
@@ -152,14 +153,57 @@ fn private_instance(state: &State) -> Vec<Result> {
     match (&state.user_namespace, &state.instance) {
         (Ok(UserNamespace::Nested), Ok(instance)) if instance.entries.is_empty() => warning(
             "this user namespace has a binfmt_misc of its own, and that is empty",
-            "foreign programs here, whatever is registered on the host",
-            command(state, "--install all").and(
-                "or end the namespace: `podman system migrate`, or restart the rootless engine",
-            ),
+            "programs for other architectures do not start here, whatever is registered on the host",
+            command(state, "--install all").and(format!("or {END}")),
+        ),
+        (Ok(UserNamespace::Nested), Ok(_)) if !state.not_asked().is_empty() => not_asked(state),
+        (Ok(UserNamespace::Nested), Err(_)) if nothing_foreign_runs(state) => warning(
+            "no emulator works here: nothing is registered on the host, or this user namespace has a binfmt_misc of its own, which \
+                is empty",
+            "programs for other architectures do not start here: exec format error",
+            match state.sys_admin {
+                Ok(true) => command(state, "--install all").and(format!(
+                    "that is for this namespace alone, and for as long as it or its container lasts; where the host has \
+                    emulators, {END}"
+                )),
+                _ => advice(format!("install on the host, as root; where it has emulators, {END}")),
+            },
         ),
         (Err(why), _) => unknown(format!("user namespace unknown: {why}")),
         _ => ok("not cut off from anybody's entries"),
     }
+}
+
+const END: &str = "end the namespace: `podman system migrate`, or restart the rootless engine";
+
+/// Whether test programs of other architectures were tried, and none ran.
+fn nothing_foreign_runs(state: &State) -> bool {
+    let foreign = || ARCHES.iter().filter(|arch| !arch.may_be_native());
+    foreign().any(|arch| state.probe(arch).is_some())
+        && foreign().all(|arch| state.run_by(arch) == Ok(None))
+}
+
+/// The entries in sight are not those that the kernel goes by.
+pub(crate) fn not_asked(state: &State) -> Vec<Result> {
+    let found = state.not_asked();
+    let names: Vec<_> = found.iter().map(|(_, entry)| entry.name.as_str()).collect();
+    let arches: Vec<_> = found.iter().map(|(arch, _)| arch.oci).collect();
+    let what = format!(
+        "{}: seen here, but not used: this user namespace has a binfmt_misc of its own, which is not the one mounted here",
+        names.join(", ")
+    );
+    let way = match state.sys_admin {
+        // Namespaces are parted already: this mount parts them from nothing.
+        Ok(true) => repair(format!(
+            "mount -t binfmt_misc binfmt_misc {} && {}",
+            point(state),
+            command(state, format!("--install {}", arches.join(","))).in_one_line()
+        ))
+        .and(format!("that is for this namespace alone; or {END}")),
+        _ => advice(END),
+    };
+    let effect = format!("programs for {} do not start: exec format error", arches.join(", "));
+    failure(what, effect, way)
 }
 
 fn privileges(state: &State) -> Vec<Result> {
@@ -179,11 +223,20 @@ fn privileges(state: &State) -> Vec<Result> {
 fn mounted(state: &State) -> Vec<Result> {
     match (&state.mount, &state.sys_admin) {
         (Ok(Mount::Binfmt { .. }), _) => ok("binfmt_misc is mounted"),
+        (Ok(Mount::None | Mount::Other(_)), _) if !state.mount_would_hide().is_empty() => ok(
+            "binfmt_misc is not mounted here, and should not be: programs run by the entries of a namespace around this one, \
+                which a mount would hide",
+        ),
         (Ok(Mount::None | Mount::Other(_)), Ok(false)) => failure(
             "binfmt_misc is not mounted here, and mounting it needs CAP_SYS_ADMIN",
-            "installing from here; entries cannot be seen",
+            "installing from here fails, and entries cannot be seen",
             advice(format!("{PRIVILEGED}; {BIND}")),
         ),
+        (Ok(Mount::None), _)
+            if state.user_namespace == Ok(UserNamespace::Nested) && nothing_foreign_runs(state) =>
+        {
+            ok("binfmt_misc is not mounted here, as in most containers")
+        }
         (Ok(Mount::None), _) => warning(
             "binfmt_misc is not mounted here",
             "entries made elsewhere cannot be seen or changed",
@@ -215,7 +268,7 @@ fn writable(state: &State) -> Vec<Result> {
     match &state.mount {
         Ok(Mount::Binfmt { writable: false }) => failure(
             "binfmt_misc is mounted read-only here",
-            "installing and uninstalling from here",
+            "installing and uninstalling from here fail",
             if state.sys_admin == Ok(true) {
                 repair(format!("mount -o remount,rw {}", point(state)))
             } else {
@@ -232,7 +285,7 @@ fn enabled(state: &State) -> Vec<Result> {
         Ok(instance) if instance.enabled => ok("binfmt_misc is enabled"),
         Ok(_) => failure(
             "binfmt_misc is disabled as a whole: no entry takes effect",
-            "every foreign program: exec format error",
+            "no program for another architecture starts: exec format error",
             echo(state, "1", "status"),
         ),
         Err(why) => unknown(format!("entries cannot be seen: {why}")),

@@ -1,6 +1,8 @@
 //! What else on the machine has a say: what will undo an install, and what keeps programs from running.
 
-use super::{Check, Level, Result, Way, advice, command, ok, repair, unknown, warning};
+use super::{Check, Level, Result, Way, advice, command, ok, point, repair, unknown, warning};
+
+use crate::entry::Entry;
 use crate::kernel;
 use crate::state::State;
 use crate::state::Surroundings;
@@ -61,6 +63,15 @@ pub(super) const CHECKS: &[Check] = &[
         run: systemd_binfmt,
     },
     Check {
+        id: "wiping",
+        about: "nothing is known to remove all entries",
+        story: "systemd removes every entry when it stops, and systemd-binfmt when it starts, whoever made them. In a container \
+            with --privileged it does that to the host's. WSL's distributions share one binfmt_misc, so that one that stops \
+            takes the others' entries along, WSLInterop among them. `binfmtctl hold` puts back what vanishes.",
+        blocks_install: false,
+        run: wiping,
+    },
+    Check {
         id: "binfmt-support",
         about: "Debian's binfmt-support registers with flag F",
         story: "binfmt-support before 2.1.7 registers without flag F, so that emulators are not found in containers. \
@@ -100,12 +111,16 @@ fn look(state: &State, check: impl FnOnce(&Surroundings) -> Vec<Result>) -> Vec<
 
 fn security_module(state: &State) -> Vec<Result> {
     look(state, |around| {
-        if let Some(profile) = around.apparmor.as_ref().filter(|name| name.ends_with("(enforce)"))
+        let profile = match &around.apparmor {
+            Ok(profile) => profile.as_ref().filter(|name| name.ends_with("(enforce)")),
+            Err(why) => return unknown(format!("whether AppArmor confines us is unknown: {why}")),
+        };
+        if let Some(profile) = profile
             && state.sys_admin == Ok(true)
         {
             return warning(
                 format!("AppArmor confines this process: {profile}"),
-                "mounting, and so installing from here, where the profile denies it",
+                "mounting, and so installing from here, fails where the profile denies it",
                 advice(
                     "start the container with --privileged, or with --security-opt apparmor=unconfined",
                 ),
@@ -116,7 +131,7 @@ fn security_module(state: &State) -> Vec<Result> {
             (label.split(':').nth(2) == Some("container_file_t")).then(|| Result {
                 level: Level::Warning,
                 what: format!("{path} of {name} has a container's SELinux label: {label}"),
-                effect: "other containers: foreign programs end silently or with signal 11"
+                effect: "in other containers, programs for other architectures end silently or with signal 11"
                     .to_owned(),
                 way: repair(format!("chcon -t bin_t {path}")),
             })
@@ -125,10 +140,11 @@ fn security_module(state: &State) -> Vec<Result> {
         if !found.is_empty() {
             return found;
         }
-        ok(match around.selinux {
-            true => "SELinux enforces, and no emulator has a container's label",
-            false => "no security module confines this process",
-        })
+        match &around.selinux {
+            Ok(true) => ok("SELinux enforces, and no emulator has a container's label"),
+            Ok(false) => ok("no security module confines this process"),
+            Err(why) => unknown(format!("whether SELinux enforces is unknown: {why}")),
+        }
     })
 }
 
@@ -154,15 +170,17 @@ fn cut_off(state: &State) -> Vec<Result> {
                 ok("no user namespace is cut off from these entries")
             }
             Ok(processes) => {
-                let one = |(name, id): &(String, u32)| Result {
+                let one = |(name, id): &(String, u32)| {
+                    Result {
                     level: Level::Warning,
                     what: format!(
                         "the user namespace of process {id} ({name}) has a binfmt_misc of its own, which is empty"
                     ),
-                    effect: "foreign programs in its containers: exec format error".to_owned(),
+                    effect: "programs for other architectures do not start in its containers: exec format error".to_owned(),
                     way: advice(
                         "as its user: podman system migrate; or restart its rootless engine",
                     ),
+                }
                 };
                 processes.iter().map(one).collect()
             }
@@ -174,7 +192,7 @@ fn no_new_privs(state: &State) -> Vec<Result> {
     look(state, |around| match &around.no_new_privs {
         Ok(true) => warning(
             "no_new_privs is set for this process and all it starts",
-            "sudo and other setuid programs started from here",
+            "sudo and other setuid programs started from here do not get their owner's rights",
             advice(NO_NEW_PRIVS),
         ),
         Ok(false) => ok("setuid programs may gain rights here"),
@@ -190,7 +208,7 @@ fn lasting(state: &State) -> Vec<Result> {
         }
         (Ok(false), _) => warning(
             "the host itself does not have binfmt_misc mounted",
-            "what other tools register from a container, as soon as that ends; binfmtctl anchors its own",
+            "what other tools register from a container goes as soon as that ends; binfmtctl anchors its own",
             repair("mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc").and("on the host"),
         ),
         (Err(why), _) => unknown(format!("whether the host holds binfmt_misc is unknown: {why}")),
@@ -200,13 +218,23 @@ fn lasting(state: &State) -> Vec<Result> {
 fn systemd_binfmt(state: &State) -> Vec<Result> {
     look(state, |around| {
         let Ok(instance) = &state.instance else { return unknown("entries cannot be seen") };
-        if around.systemd_binfmt != Ok(true) {
-            return ok("systemd-binfmt does not run here");
+        match &around.systemd_binfmt {
+            Ok(true) => {}
+            Ok(false) => return ok("systemd-binfmt does not run here"),
+            Err(why) => {
+                return unknown(format!("whether systemd-binfmt runs here is unknown: {why}"));
+            }
         }
+        let configured = match &around.configured {
+            Ok(configured) => configured,
+            Err(why) => {
+                return unknown(format!("what systemd-binfmt registers is unknown: {why}"));
+            }
+        };
         let lost: Vec<_> = instance
             .entries
             .iter()
-            .filter(|entry| entry.is_qemu() && !around.configured.contains(&entry.name))
+            .filter(|entry| entry.is_qemu() && !configured.contains(&entry.name))
             .map(|entry| entry.name.as_str())
             .collect();
         if lost.is_empty() {
@@ -228,23 +256,65 @@ fn before_2_1_7(version: &str) -> bool {
 }
 
 fn binfmt_support(state: &State) -> Vec<Result> {
-    look(state, |around| match &around.binfmt_support {
-        Some(version) if before_2_1_7(version) => warning(
-            format!("binfmt-support {version} registers without flag F"),
-            "containers, once it has registered again",
-            repair("apt-get remove binfmt-support").and("or install it from a newer release"),
-        ),
-        Some(_) if !around.binfmt_support_without_f.is_empty() => warning(
-            format!(
-                "binfmt-support registers {} without flag F",
-                around.binfmt_support_without_f.join(", ")
+    look(state, |around| {
+        let version = match &around.binfmt_support {
+            Ok(Some(version)) => version,
+            Ok(None) => return ok("binfmt-support is not installed"),
+            Err(why) => {
+                return unknown(format!("whether binfmt-support is installed is unknown: {why}"));
+            }
+        };
+        if before_2_1_7(version) {
+            return warning(
+                format!("binfmt-support {version} registers without flag F"),
+                "containers find no emulator once it has registered again",
+                repair("apt-get remove binfmt-support").and("or install it from a newer release"),
+            );
+        }
+        match &around.binfmt_support_without_f {
+            Ok(names) if names.is_empty() => {
+                ok(format!("binfmt-support {version} registers with flag F"))
+            }
+            Ok(names) => warning(
+                format!("binfmt-support registers {} without flag F", names.join(", ")),
+                "containers find no emulator from the next boot on",
+                repair("apt-get install --only-upgrade qemu-user-static").and("or remove it"),
             ),
-            "containers, from the next boot on",
-            repair("apt-get install --only-upgrade qemu-user-static").and("or remove it"),
-        ),
-        Some(version) => ok(format!("binfmt-support {version} registers with flag F")),
-        None => ok("binfmt-support is not installed"),
+            Err(why) => unknown(format!("what binfmt-support registers is unknown: {why}")),
+        }
     })
+}
+
+fn wiping(state: &State) -> Vec<Result> {
+    const LOST: &str =
+        "then no program for another architecture starts, here and in all containers";
+    look(state, |around| {
+        let mut found = Vec::new();
+        if is_wsl(around) && around.systemd_binfmt == Ok(true) {
+            found.extend(warning(
+                "WSL's distributions share one binfmt_misc, and systemd removes all entries when one of them stops",
+                LOST,
+                advice(HOLD),
+            ));
+        }
+        match &around.other_systemds {
+            Err(why) => found.extend(unknown(format!("other systemds cannot be seen: {why}"))),
+            Ok(systemds) => found.extend(systemds.iter().flat_map(|(name, id)| {
+                let what = format!(
+                    "process {id} ({name}) is the init of a container that may write these entries: it removes all of them \
+                    when it starts systemd-binfmt, and when it stops"
+                );
+                warning(what, LOST, advice(format!("in that container: systemctl mask systemd-binfmt, and /proc/sys read-only (no --privileged); or {HOLD}")))
+            })),
+        }
+        if found.is_empty() { ok("nothing is seen that removes all entries") } else { found }
+    })
+}
+
+const HOLD: &str = "keep `binfmtctl hold` running: it puts back what vanishes";
+
+fn is_wsl(around: &Surroundings) -> bool {
+    around.release.as_deref().unwrap_or_default().to_lowercase().contains("microsoft")
 }
 
 fn builder(state: &State) -> Vec<Result> {
@@ -261,8 +331,17 @@ fn builder(state: &State) -> Vec<Result> {
 fn virtual_host(state: &State) -> Vec<Result> {
     look(state, |around| {
         let release = around.release.as_deref().unwrap_or_default().to_lowercase();
-        let wsl = release.contains("microsoft");
-        let machine = if wsl {
+        let instance = state.instance.as_ref().ok();
+        let interop =
+            |entry: &Entry| entry.enabled && entry.name.to_lowercase().starts_with("wslinterop");
+        if is_wsl(around) && instance.is_some_and(|it| !it.entries.iter().any(interop)) {
+            return warning(
+                "WSL's own entry, WSLInterop, is gone: something has removed all entries, as systemd does when it stops",
+                "Windows programs do not start: exec format error",
+                repair(format!("echo :WSLInterop:M::MZ::/init:PF > {}/register", point(state))),
+            );
+        }
+        let machine = if is_wsl(around) {
             "WSL's"
         } else if release.contains("linuxkit") {
             "Docker Desktop's"

@@ -3,7 +3,7 @@
 //!
 //! A situation is right when all of `says` is said and nothing of `never`; when every line after
 //! `repair:`, pasted in order, makes `works` succeed, which failed before; and when there is none, if
-//! `works` is empty.
+//! `works` is empty. `SITUATION=A4` tries those alone whose names have that, `SHOW=1` prints all that is said.
 
 use std::fs;
 use std::path::Path;
@@ -275,7 +275,60 @@ const ENTRIES: &[Situation] = &[
     situation("C34 stale entry of another tool", r"mount -t binfmt_misc none $M; compile 'int main(void){return 3;}' -static q; register rosetta $T/q POCF; rm $T/q", "$F/exit", &["rosetta takes it, but"], "$F/exit"),
     situation("N4 dead instance of its own, the host's entries in sight", r#"install arm64; mkdir $T/i; INSIDE="unshare -Urm $T/inside"
             printf '#!/bin/bash\nmount -t binfmt_misc none /mnt/i; umount /mnt/i; exec "$@"\n' >$T/inside; chmod +x $T/inside"#, "$F/exit",
-        &["qemu-aarch64, which is seen here, would take it, but is not asked"], "$F/exit").never(&["--replace"]),
+        &["qemu-aarch64: seen here, but not used"], "$F/exit").never(&["--replace"]),
+];
+
+/// The machine: `doctor` without a program.
+#[rustfmt::skip]
+const MACHINE: &[Situation] = &[
+    situation("MA1 healthy", "install all", "", &["found nothing wrong"], "").never(&["failure"]),
+    situation("MA2 disabled as a whole", "install arm64; echo 0 >$M/status", "", &["disabled as a whole"], "$F/exit"),
+    situation("MA3 entry disabled", "install arm64; echo 0 >$M/qemu-aarch64", "", &["qemu-aarch64 is disabled"], "$F/exit"),
+    situation("MA4 without F", "mount -t binfmt_misc none $M; root; register qemu-aarch64 /nowhere/qemu-aarch64 POC", "", &["lacks flag F", "is not there"], "chroot $T/root /bin/true"),
+    situation("MA5 mask of all ones", r"mount -t binfmt_misc none $M; narrow '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' ''", "",
+        &["qemu-aarch64 takes only some programs for arm64", "PIE", "OS ABI (3)"], "$G/arm64/bin/busybox true"),
+    situation("MA5b mask that misses movable programs", r"mount -t binfmt_misc none $M; root; cp $(command -v binfmtctl) q
+            narrow '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' '\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff'", "",
+        &["its magic and mask miss position-independent programs (PIE)"], "chroot $T/root /bin/true"),
+    situation("MA5c such an entry is not taken for one that works", r"mount -t binfmt_misc none $M; compile 'int main(void){return 0;}' -static q
+            B=$T/q narrow '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' ''
+            binfmtctl --install arm64 2>&1; binfmtctl --status", "", &["PIE", "partly", "--replace"], "$G/arm64/bin/busybox true").never(&["works already"]),
+    situation("MA6 stale entry of Rosetta", "mount -t binfmt_misc none $M; compile 'int main(void){return 3;}' -static q; register rosetta $T/q POCF; rm $T/q", "",
+        &["rosetta (Apple's Rosetta for amd64 programs): the emulator failed on a test program: exit status 3"], "$F/exit"),
+    situation("MA6b over an emulator that works", "install arm64; compile 'int main(void){return 3;}' -static q; register rosetta $T/q POCF", "", &["rosetta (Apple's Rosetta"], "$F/exit"),
+    situation("MA6c without F, its interpreter gone", "mount -t binfmt_misc none $M; register rosetta /run/rosetta/rosetta POC", "", &["/run/rosetta/rosetta of rosetta (Apple's Rosetta for amd64 programs) is not there"], "$F/exit"),
+    situation("MA7 Python's entry, its interpreter gone", r"mount -t binfmt_misc none $M; printf ':python3.99:M::\\xa7\\x0d\\x0d\\x0a::/usr/bin/python3.99:' >$M/register", "",
+        &["/usr/bin/python3.99 of python3.99 (Python for compiled modules) is not there"], "! test -e $M/python3.99"),
+    situation("MA7b Wine's entry by extension", "mount -t binfmt_misc none $M; printf ':wine:E::exe::/usr/bin/wine:' >$M/register", "",
+        &["/usr/bin/wine of wine (Wine for Windows programs) is not there"], "! test -e $M/wine"),
+    situation("MA8 dead instance of its own, the host's entries in sight", r#"install arm64; mkdir $T/i; INSIDE="unshare -Urm $T/inside"
+            printf '#!/bin/bash\nmount -t binfmt_misc none /mnt/i; umount /mnt/i; exec "$@"\n' >$T/inside; chmod +x $T/inside"#, "",
+        &["qemu-aarch64: seen here, but not used"], "$F/exit").never(&["--replace", "emulator-runs"]),
+    situation("MA8b dead instance of its own, nothing in sight", r#"install arm64; mkdir $T/i; INSIDE="unshare -Urm --pid --fork --mount-proc $T/inside"
+            printf '#!/bin/bash\nmount -t binfmt_misc none /mnt/i; umount /mnt/i; exec "$@"\n' >$T/inside; chmod +x $T/inside"#, "",
+        &["no emulator works here", "a binfmt_misc of its own"], "$F/exit"),
+    situation("MA8c the host's entries at work, out of sight", r#"install arm64; INSIDE="unshare -Urm --pid --fork --mount-proc""#, "-v",
+        &["should not be: programs run by the entries of a namespace around this one"], "").never(&["repair:", "warning  mounted"]),
+    situation("MA9 colima's emulators", r#"mount -t binfmt_misc none $M; compile '#include <stdio.h>
+            #include <stdlib.h>
+            int main(void){if(getenv("QEMU_VERSION"))puts("qemu-aarch64 version 7.0.0 (Debian 1:7.0)");return 0;}' -static q; register qemu-aarch64 $T/q POCF"#, "",
+        &["qemu-aarch64 is QEMU 7.0.0 (Debian 1:7.0), as colima brings it", "openat2", "libc-bin"], "! QEMU_VERSION=1 $F/exit | grep 7.0.0"),
+    situation("MA9b Docker Desktop's emulators", r#"mount -t binfmt_misc none $M; compile '#include <stdio.h>
+            #include <stdlib.h>
+            int main(void){if(getenv("QEMU_VERSION"))puts("qemu-aarch64 version 8.1.5 (v8.1.5)");return 0;}' -static q; register qemu-aarch64 $T/q POCF"#, "",
+        &["QEMU 8.1.5 (v8.1.5), as Docker Desktop brought it before 4.56"], "! QEMU_VERSION=1 $F/exit | grep 8.1.5").never(&["Erlang"]),
+    situation("MA10 systemd in a container with privileges", "install arm64; cp /bin/sleep $T/systemd; unshare --pid --fork --kill-child $T/systemd 60 & sleep 0.5", "",
+        &["(systemd) is the init of a container that may write these entries", "binfmtctl hold"], ""),
+    situation("MA11 read-only", "install arm64; mount -o remount,ro $M", "", &["mounted read-only"], "echo 1 >$M/status"),
+    situation("MA12 emulator crashes", "mount -t binfmt_misc none $M; compile 'void abort(void); int main(void){abort();}' -static q; register qemu-aarch64 $T/q POCF", "", &["signal 6"], "$F/exit"),
+    situation("MA13 interpreter is a script", r"mount -t binfmt_misc none $M; printf '#!/bin/sh\nexec true\n' >$T/q; chmod +x $T/q; register qemu-aarch64 $T/q POCF", "", &["is a script"], "$F/exit"),
+    situation("MA14 two entries, the newer one broken", "install arm64; compile 'int main(void){return 1;}' -static q; register qemu-aarch64-two $T/q POCF", "", &["qemu-aarch64-two"], "$F/exit"),
+    situation("MA15 own empty instance", "mount -t binfmt_misc none $M", "", &["a binfmt_misc of its own, and that is empty"], "$F/exit"),
+    situation("MA16 entry without C", "install arm64; binfmtctl --install arm64 --no-credentials --replace 2>/dev/null", "", &["lacks flag C"], "grep -q 'flags: POCF' $M/qemu-aarch64"),
+    situation("MA17 no_new_privs", "install arm64; binfmtctl() { setpriv --no-new-privs $B \"$@\"; }", "", &["no_new_privs is set"], "").never(&["repair:"]),
+    situation("MA18 386 emulated, which this machine runs", r"mount -t binfmt_misc none $M; compile 'int main(void){return 0;}' -static q
+            printf ':qemu-i386:M:0:%s:%s:%s:POCF' '\x7fELF\x01\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x03\x00' '\xff\xff\xff\xff\xff\xfe\xfe\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff' $T/q >$M/register", "",
+        &["qemu-i386 emulates 386"], ""),
 ];
 
 /// Programs that no compiler makes.
@@ -328,6 +381,9 @@ fn faults(situation: &Situation, files: &Path) -> Vec<String> {
     let script = format!("export WORKS={} REST={}\n{script}", quoted(works_text), quoted(&rest));
     let ran = in_namespace(&script);
     let said = format!("{}{}", ran.stdout, ran.stderr);
+    if std::env::var_os("SHOW").is_some() {
+        crate::support::say(&format!("== {}: doctor {look}\n{said}", situation.id));
+    }
     let mut faults = Vec::new();
     faults.extend(
         says.iter().filter(|text| !said.contains(**text)).map(|text| format!("not said: {text}")),
@@ -396,6 +452,11 @@ fn images_are_diagnosed() {
 #[test]
 fn what_a_program_inherits_is_diagnosed_and_repaired() {
     score("environment and limits", ENVIRONMENT);
+}
+
+#[test]
+fn a_machine_is_diagnosed_and_repaired() {
+    score("the machine", MACHINE);
 }
 
 #[test]

@@ -9,10 +9,10 @@ use super::run::End;
 use super::subject::{Content, Program, Runner, Subject};
 use crate::arch::{self, Arch, Class};
 use crate::check::{
-    Result, Way, advice, command, echo, failure, ok, point, repair, unknown, warning,
+    self, Result, Way, advice, command, echo, failure, ok, repair, unknown, warning,
 };
 use crate::entry::{Entry, Rule};
-use crate::state::{Interpreter, Outcome, Probe, State, UserNamespace};
+use crate::state::{Interpreter, Outcome, Probe, State};
 
 /// `file-handler`: the CPU or an entry runs it.
 pub(super) fn handler(subject: &Subject<'_>) -> Vec<Result> {
@@ -128,8 +128,8 @@ fn fails(subject: &Subject<'_>, program: &Program<'_>, trial: &Trial, name: &str
     let said = trial.ran.last.last().map_or(String::new(), |said| format!("; it says: {said}"));
     let unfit = unfit(program, state);
     let (why, effect) = match trial.ran.end {
-        End::Refused(Errno::ENOEXEC) if unfit.is_none() && seen_but_not_used(program, state) => {
-            return other_instance(state, arch, name);
+        End::Refused(Errno::ENOEXEC) if state.not_asked().iter().any(|(of, _)| *of == arch) => {
+            return check::not_asked(state);
         }
         End::Refused(errno) if let Some(wrong) = unfit => {
             (format!("its interpreter {wrong}"), errno.desc())
@@ -168,30 +168,10 @@ fn unfit(program: &Program<'_>, state: &State) -> Option<&'static str> {
         }
         Interpreter::NotExecutable => Some("is not executable"),
         Interpreter::NoExecMount => Some("is on a file system mounted noexec"),
-        Interpreter::Static | Interpreter::Fuse | Interpreter::Missing => None,
+        Interpreter::Static | Interpreter::Fuse | Interpreter::Missing | Interpreter::Unknown => {
+            None
+        }
     }
-}
-
-/// An entry that is enabled, matches and holds its emulator is used, unless the kernel goes by the
-/// entries of another instance: a user namespace may have one that is not the one mounted in it.
-fn seen_but_not_used(program: &Program<'_>, state: &State) -> bool {
-    state.user_namespace == Ok(UserNamespace::Nested)
-        && matches!(program.runner, Runner::Entry(entry) if entry.flags.has('F'))
-}
-
-fn other_instance(state: &State, arch: &Arch, name: &str) -> Vec<Result> {
-    let what = format!(
-        "{name}, which is seen here, would take it, but is not asked: this user namespace has a binfmt_misc of its own"
-    );
-    let way = match (&state.user_namespace, &state.sys_admin) {
-        (Ok(UserNamespace::Nested), Ok(true)) => repair(format!(
-            "mount -t binfmt_misc binfmt_misc {} && {}",
-            point(state), command(state, format!("--install {arch}")).in_one_line()
-        ))
-        .and("that is for this namespace alone; or end it: `podman system migrate`, or restart the rootless engine"),
-        _ => advice("end this namespace: `podman system migrate`, or restart the rootless engine"),
-    };
-    failure(what, Errno::ENOEXEC.desc(), way)
 }
 
 /// An entry without F finds its interpreter in the root of the program, if at all.
