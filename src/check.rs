@@ -11,6 +11,7 @@ mod lasting;
 pub(crate) use host::not_asked;
 pub(crate) use lasting::NO_NEW_PRIVS;
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use crate::root::MOUNT_POINT;
@@ -69,24 +70,48 @@ pub struct Way {
     /// What to do where no command does it, or what to know before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
+    /// What the command does, where `doctor --fix` may do it: it changes nothing that works.
+    #[serde(skip)]
+    pub(crate) fixes: Vec<Fix>,
+}
+
+/// What a repair's command does, to be done without a shell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fix {
+    /// Writes to a file of the instance.
+    Write { value: &'static str, file: OsString },
+    /// Mounts binfmt_misc where it belongs.
+    Mount,
+    /// Makes that mount writable.
+    Writable,
+    /// Registers emulators.
+    Install { list: String, replace: bool },
 }
 
 /// A command that repairs it, to be pasted as it is.
 pub(crate) fn repair(command: impl Into<String>) -> Way {
-    Way { repair: Some(command.into()), advice: None }
+    Way { repair: Some(command.into()), ..Way::default() }
 }
 
 /// What to do where no command does it.
 pub(crate) fn advice(words: impl Into<String>) -> Way {
-    Way { repair: None, advice: Some(words.into()) }
+    Way { advice: Some(words.into()), ..Way::default() }
 }
 
 /// The command that writes `value` to an entry, or to `status`, where binfmt_misc is mounted here.
-pub(crate) fn echo(state: &State, value: &str, file: impl AsRef<Path>) -> Way {
-    let path = state.mount_point.join(file);
+pub(crate) fn echo(state: &State, value: &'static str, file: impl AsRef<Path>) -> Way {
+    let path = state.mount_point.join(&file);
     // What is no text cannot be told as a command.
     let quoted = path.to_str().and_then(|path| shlex::try_quote(path).ok());
-    quoted.map_or_else(Way::default, |path| repair(format!("echo {value} > {path}")))
+    let fix = Fix::Write { value, file: file.as_ref().as_os_str().to_owned() };
+    quoted.map_or_else(Way::default, |path| repair(format!("echo {value} > {path}")).done_by([fix]))
+}
+
+/// The command that registers emulators; with `replace`, also in the place of entries that fail.
+pub(crate) fn install(state: &State, list: &str, replace: bool) -> Way {
+    let more = if replace { " --replace" } else { "" };
+    let fix = Fix::Install { list: list.to_owned(), replace };
+    command(state, format!("--install {}{more}", quoted(list))).done_by([fix])
 }
 
 /// Where binfmt_misc is, in a command.
@@ -116,6 +141,16 @@ impl Way {
     /// The command, or else the words, for the line before an error.
     pub fn hint(&self) -> Option<&str> {
         self.repair.as_deref().or(self.advice.as_deref())
+    }
+
+    /// The same command, which `doctor --fix` may do.
+    pub(crate) fn done_by(self, fixes: impl Into<Vec<Fix>>) -> Self {
+        Self { fixes: fixes.into(), ..self }
+    }
+
+    /// The same command, left to who reads it: it changes something that works.
+    pub(crate) fn by_hand(self) -> Self {
+        Self { fixes: Vec::new(), ..self }
     }
 
     /// The same command, with words to it.

@@ -356,6 +356,14 @@ pub struct DoctorArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 10, requires = "run")]
     timeout: u64,
 
+    /// Also do the repairs that are safe, and look again: none that removes or replaces what works
+    #[arg(long, conflicts_with_all = ["image", "run", "list", "explain", "arguments"])]
+    fix: bool,
+
+    /// With --fix: do not ask
+    #[arg(short, long, requires = "fix")]
+    yes: bool,
+
     /// How the findings are written
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -436,7 +444,12 @@ pub enum Doctor {
     /// Tell the whole story of one.
     Explain(String),
     /// Look at the machine.
-    Machine(Format),
+    Machine {
+        /// Whether to do what repairs it.
+        fix: Option<Consent>,
+        /// How the findings are written.
+        format: Format,
+    },
     /// Look into an image.
     Image {
         /// The file, or directory.
@@ -454,6 +467,8 @@ pub enum Doctor {
         arguments: Vec<OsString>,
         /// The root it lives in.
         root: PathBuf,
+        /// Whether to do what makes it run.
+        fix: Option<Consent>,
         /// Whether it is to be run.
         run: bool,
         /// How long to wait for its end.
@@ -463,21 +478,32 @@ pub enum Doctor {
     },
 }
 
+/// Of `doctor --fix`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consent {
+    /// To be asked for.
+    Ask,
+    /// Given.
+    Given,
+}
+
 impl DoctorArgs {
     /// What is to be looked at.
     pub fn into_request(self) -> Doctor {
         let format = format(self.format, self.json);
         let limit = Some(Duration::from_secs(self.timeout)).filter(|limit| !limit.is_zero());
+        let fix = self.fix.then_some(if self.yes { Consent::Given } else { Consent::Ask });
         match self.program {
             _ if self.list => Doctor::List,
             _ if self.explain.is_some() => Doctor::Explain(self.explain.unwrap_or_default()),
             program if self.image.is_some() => {
                 Doctor::Image { file: self.image.unwrap_or_default(), program, format }
             }
-            None => Doctor::Machine(format),
+            None => Doctor::Machine { fix, format },
             Some(program) => Doctor::Program {
                 program,
                 root: self.root,
+                fix,
                 run: self.run,
                 arguments: self.arguments,
                 limit,
@@ -624,7 +650,6 @@ const MEANT: &[(&str, &str)] = &[
         "entries last as they are: flag F is always set; `binfmtctl persist` is for each boot",
     ),
     ("--remove", "--uninstall LIST; `persist --remove` takes away what persist wrote"),
-    ("--fix", "doctor changes nothing: each line `repair:` is a command to be pasted"),
     ("--force", "--replace also replaces entries that others made, or that do not work"),
     ("--debug", "-v tells what is found and planned on the way"),
     ("completions", "`binfmtctl completion SHELL`"),
@@ -875,7 +900,6 @@ mod tests {
             ("b --list", "--status"),
             ("b -i", "--install"),
             ("b --reset -p yes", "--uninstall 'qemu-*'"),
-            ("b doctor --fix", "`repair:`"),
             ("b completions bash", "completion SHELL"),
             ("b upgrade", "--replace"),
             ("b arm64", "`binfmtctl install arm64`"),

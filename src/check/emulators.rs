@@ -1,7 +1,7 @@
 //! The emulators behind the entries: flags, interpreters, what their test programs met, versions.
 
 use super::entries::{each, each_of, instance, remove, replace, result, subject};
-use super::{Check, Level, Result, Way, command, ok, unknown};
+use super::{Check, Fix, Level, Result, Way, command, ok, unknown};
 use crate::arch::{ARCHES, Arch, HOST};
 use crate::entry::{Entry, Rule};
 use crate::kernel;
@@ -170,7 +170,7 @@ fn flag_o(state: &State) -> Vec<Result> {
                     "{} programs that may be executed but not read do not start",
                     subject(entry)
                 ),
-                replace(state, entry),
+                replace(state, entry).by_hand(),
             )
         })
     })
@@ -187,7 +187,7 @@ fn flag_c(state: &State) -> Vec<Result> {
                     "sudo and other setuid programs for {} run without their owner's rights",
                     subject(entry)
                 ),
-                replace(state, entry),
+                replace(state, entry).by_hand(),
             )
         })
     })
@@ -211,7 +211,7 @@ fn flag_p(state: &State) -> Vec<Result> {
                     Level::Warning,
                     format!("{} has flag P, which QEMU {version} may not know", entry.name),
                     format!("{} programs get their arguments shifted by one", subject(entry)),
-                    replace(state, entry),
+                    replace(state, entry).by_hand(),
                 )
             }),
             (false, true) if old(entry).is_none() => Some(result(
@@ -221,7 +221,7 @@ fn flag_p(state: &State) -> Vec<Result> {
                     "{} programs that go by the name they are called by, such as busybox, go wrong",
                     subject(entry)
                 ),
-                replace(state, entry),
+                replace(state, entry).by_hand(),
             )),
             (true, false) => Some(result(
                 Level::Warning,
@@ -311,13 +311,15 @@ fn way_out(state: &State, entry: &Entry) -> Way {
     if entry.is_qemu() {
         return replace(state, entry);
     }
+    let gone = Fix::Write { value: "-1", file: entry.file.clone() };
     // The host's own is never registered.
     let arches: Vec<_> = entry.arches().filter(|arch| *arch != HOST).map(|arch| arch.oci).collect();
     match arches.is_empty() {
-        true => remove(state, &entry.name),
+        true => remove(state, &entry.name).done_by([gone]),
         false => {
-            let (name, arches) = (quoted(&entry.name), arches.join(","));
-            command(state, format!("--uninstall {name} --install {arches}"))
+            let (name, list) = (quoted(&entry.name), arches.join(","));
+            command(state, format!("--uninstall {name} --install {list}"))
+                .done_by([gone, Fix::Install { list, replace: false }])
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 
-use super::{Check, Level, Result, Way, command, echo, ok, unknown};
+use super::{Check, Level, Result, Way, command, echo, install, ok, unknown};
 use crate::arch::{ARCHES, Arch, HOST};
 use crate::entry::{Entry, Rule};
+use crate::platform::Platform;
 use crate::state::{Instance, Probe, State, Takers};
 use crate::tree::quoted;
 
@@ -122,11 +123,18 @@ pub(super) fn subject(entry: &Entry) -> String {
 }
 
 pub(super) fn replace(state: &State, entry: &Entry) -> Way {
-    command(state, format!("--install {} --replace", quoted(&subject(entry))))
+    install(state, &subject(entry), true)
 }
 
 pub(super) fn remove(state: &State, name: &str) -> Way {
-    command(state, format!("--uninstall {}", quoted(name)))
+    // Where a name means more than this entry, it is removed by its file.
+    let means_more = name.contains(['*', '?', ','])
+        || name.eq_ignore_ascii_case("all")
+        || Platform::parse(name).is_some();
+    match means_more {
+        true => echo(state, "-1", name).by_hand(),
+        false => command(state, format!("--uninstall {}", quoted(name))),
+    }
 }
 
 fn unreadable(state: &State) -> Vec<Result> {
@@ -236,7 +244,7 @@ fn complete(state: &State) -> Vec<Result> {
                 missed.join(" and ")
             );
             let effect = "the others do not start: exec format error".to_owned();
-            let way = command(state, format!("--install {arch} --replace"));
+            let way = install(state, arch.oci, true);
             result(Level::Failure, what, effect, way)
         })
     };

@@ -1,6 +1,9 @@
 //! The kernel's side: is there a binfmt_misc, can it be reached, and does it take registrations.
 
-use super::{Check, Result, advice, command, echo, failure, ok, point, repair, unknown, warning};
+use super::{
+    Check, Fix, Result, advice, command, echo, failure, install, ok, point, repair, unknown,
+    warning,
+};
 use crate::arch::ARCHES;
 use crate::kernel;
 use crate::state::{Config, Mount, State, UserNamespace};
@@ -154,7 +157,7 @@ fn private_instance(state: &State) -> Vec<Result> {
         (Ok(UserNamespace::Nested), Ok(instance)) if instance.entries.is_empty() => warning(
             "this user namespace has a binfmt_misc of its own, and that is empty",
             "programs for other architectures do not start here, whatever is registered on the host",
-            command(state, "--install all").and(format!("or {END}")),
+            install(state, "all", false).and(format!("or {END}")),
         ),
         (Ok(UserNamespace::Nested), Ok(_)) if !state.not_asked().is_empty() => not_asked(state),
         (Ok(UserNamespace::Nested), Err(_)) if nothing_foreign_runs(state) => warning(
@@ -162,7 +165,7 @@ fn private_instance(state: &State) -> Vec<Result> {
                 is empty",
             "programs for other architectures do not start here: exec format error",
             match state.sys_admin {
-                Ok(true) => command(state, "--install all").and(format!(
+                Ok(true) => install(state, "all", false).and(format!(
                     "that is for this namespace alone, and for as long as it or its container lasts; where the host has \
                     emulators, {END}"
                 )),
@@ -199,6 +202,7 @@ pub(crate) fn not_asked(state: &State) -> Vec<Result> {
             point(state),
             command(state, format!("--install {}", arches.join(","))).in_one_line()
         ))
+        .done_by([Fix::Mount, Fix::Install { list: arches.join(","), replace: false }])
         .and(format!("that is for this namespace alone; or {END}")),
         _ => advice(END),
     };
@@ -270,7 +274,7 @@ fn writable(state: &State) -> Vec<Result> {
             "binfmt_misc is mounted read-only here",
             "installing and uninstalling from here fail",
             if state.sys_admin == Ok(true) {
-                repair(format!("mount -o remount,rw {}", point(state)))
+                repair(format!("mount -o remount,rw {}", point(state))).done_by([Fix::Writable])
             } else {
                 advice(PRIVILEGED)
             },

@@ -119,7 +119,7 @@ fn uninstall(context: &mut Context<'_>, list: &[String]) -> (Vec<StepResult>, St
     (results, state)
 }
 
-const WAITING: &str = "waiting for another binfmtctl that changes entries";
+pub(crate) const WAITING: &str = "waiting for another binfmtctl that changes entries";
 
 /// What an install came to.
 pub(crate) struct Installed {

@@ -1,10 +1,11 @@
 //! `doctor`: runs every check and tells the worst first; or tells why one program does not run.
 //!
-//! Changes nothing, and mounts only where [`crate::namespace::peek`] does. A program is started only with
-//! `--run`.
+//! Changes nothing but with `--fix`, and mounts only where [`crate::namespace::peek`] does. A program is
+//! started only with `--run`.
 
 mod environment;
 mod file;
+mod fix;
 mod handler;
 mod image;
 mod images;
@@ -31,7 +32,7 @@ use serde::Serialize;
 use super::Context;
 use crate::arch::ARCHES;
 use crate::check::{self, Finding, Level};
-use crate::cli::{Doctor, Format};
+use crate::cli::{Consent, Doctor, Format};
 use crate::error::Error;
 use crate::privilege;
 use crate::report::{json, written};
@@ -41,6 +42,7 @@ use crate::terminal::Terminal;
 
 use crate::tree::Tree;
 use environment::Environment;
+pub use fix::Fixed;
 use place::Place;
 pub use story::stories;
 use subject::Looker;
@@ -52,6 +54,9 @@ pub(crate) struct Diagnosis {
     pub schema_version: u32,
     /// Of a machine: worst first. Of a program: in the order in which it would be started.
     pub findings: Vec<Finding>,
+    /// What `--fix` did; the findings are those after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fixes: Option<Vec<Fixed>>,
 }
 
 /// Looks for what is wrong with the machine, or with one program.
@@ -70,9 +75,13 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
             })?;
             written(story.explain(context.out))
         }
-        Doctor::Machine(format) => {
+        Doctor::Machine { fix: None, format } => {
             let state = observe(context, false);
             look_at_machine(context, &state, None, *format)
+        }
+        Doctor::Machine { fix: Some(consent), format } => {
+            let all = context.general.verbose;
+            fix_and_look_again(context, *consent, (*format, all), |_, state| judge_machine(state))
         }
         Doctor::Image { file, program, format } => {
             let state = observe(context, false);
@@ -80,7 +89,7 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
             let findings = images::judge(context, &state, file, program)?;
             tell_findings(context, *format, findings, true)
         }
-        Doctor::Program { program, arguments, root, run, limit, format } => {
+        Doctor::Program { program, arguments, root, fix, run, limit, format } => {
             let place = Tree::open(root).map(Place::from).map_err(|error| {
                 let why = error.errno().map_or(error.to_string(), |errno| errno.desc().to_owned());
                 Error::Usage(format!("--root {} cannot be looked into: {why}", root.display()))
@@ -94,6 +103,12 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
                     "unexpected argument '{first}': doctor looks at one program; its arguments are for --run"
                 )));
             }
+            if let Some(consent) = fix {
+                let look = |context: &Context<'_>, state: &State| {
+                    judge_program(context, state, &place, &path)
+                };
+                return fix_and_look_again(context, *consent, (*format, true), look);
+            }
             let state = observe(context, *run);
             if let Some(message) = message {
                 return look_at_machine(context, &state, Some(&message), *format);
@@ -104,13 +119,14 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
     }
 }
 
-/// Observes everything, and gives up what rights nothing needs afterwards, unless it `starts` a program.
-fn observe(context: &Context<'_>, starts: bool) -> State {
+/// Observes everything, and gives up what rights nothing needs afterwards, unless it `acts`: starts a program, or
+/// repairs.
+fn observe(context: &Context<'_>, acts: bool) -> State {
     let mut state = context.observe(&ARCHES.iter().collect::<Vec<_>>());
     state.surroundings = Some(Surroundings::observe(context.root, &state.instance));
     // Programs, images and what others wrote are read with the right to read. A program that is started gets
     // its caller's.
-    if !starts {
+    if !acts {
         privilege::keep(privilege::READ_ALL);
     }
     state
@@ -122,19 +138,55 @@ fn look_at_machine(
     message: Option<&str>,
     format: Format,
 ) -> Result<(), Error> {
-    let mut findings = check::check(state);
-    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
-    as_user(&mut findings, state);
+    let mut findings = judge_machine(state);
     let explained = message.and_then(|text| message::explain(text, state));
     findings.splice(..0, explained);
     let all = context.general.verbose;
     tell_findings(context, format, findings, all)
 }
 
+fn judge_machine(state: &State) -> Vec<Finding> {
+    let mut findings = check::check(state);
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    as_user(&mut findings, state);
+    findings
+}
+
+/// Tells what is found, repairs what may be repaired, and tells what is found then.
+fn fix_and_look_again(
+    context: &mut Context<'_>,
+    consent: Consent,
+    (format, all): (Format, bool),
+    look: impl Fn(&Context<'_>, &State) -> Vec<Finding>,
+) -> Result<(), Error> {
+    let state = observe(context, true);
+    let findings = look(context, &state);
+    if format == Format::Table {
+        tell_text(context, &findings, all)?;
+    }
+    let fixes = fix::fix(context, &state, &findings, consent == Consent::Given)?;
+    if fixes.is_empty() && format == Format::Table {
+        return verdict(&findings);
+    }
+    let state = observe(context, true);
+    let diagnosis =
+        Diagnosis { schema_version: 2, findings: look(context, &state), fixes: Some(fixes) };
+    context.log.news("after that:");
+    tell_diagnosis(context, format, &diagnosis, all)
+}
+
 /// How a program is to be started.
 struct Start<'a> {
     arguments: &'a [OsString],
     limit: Option<Duration>,
+}
+
+fn judge_program(context: &Context<'_>, state: &State, place: &Place, path: &Path) -> Vec<Finding> {
+    let environment = Environment::observe(context.root);
+    let looker = Looker { root: context.root, place, state, environment: &environment };
+    let mut findings = program::judge(&looker.chain(path));
+    as_user(&mut findings, state);
+    findings
 }
 
 fn look_at_program(
@@ -174,9 +226,18 @@ fn tell_findings(
     findings: Vec<Finding>,
     all: bool,
 ) -> Result<(), Error> {
-    let diagnosis = Diagnosis { schema_version: 2, findings };
+    let diagnosis = Diagnosis { schema_version: 2, findings, fixes: None };
+    tell_diagnosis(context, format, &diagnosis, all)
+}
+
+fn tell_diagnosis(
+    context: &mut Context<'_>,
+    format: Format,
+    diagnosis: &Diagnosis,
+    all: bool,
+) -> Result<(), Error> {
     match format {
-        Format::Json => written(json(&diagnosis, context.out))?,
+        Format::Json => written(json(diagnosis, context.out))?,
         Format::Table => tell_text(context, &diagnosis.findings, all)?,
     }
     verdict(&diagnosis.findings)

@@ -331,6 +331,34 @@ const MACHINE: &[Situation] = &[
         &["qemu-i386 emulates 386"], ""),
 ];
 
+/// `--fix`, which is to repair without anything being pasted.
+#[rustfmt::skip]
+const FIXES: &[Situation] = &[
+    situation("F1 disabled as a whole", "install arm64; echo 0 >$M/status", "--fix --yes", &["done: echo 1 > /proc/sys/fs/binfmt_misc/status", "after that:"], "$F/exit"),
+    situation("F1b disabled as a whole, mounted elsewhere", r#"mkdir "$T/a b"; mount -t binfmt_misc none "$T/a b"; binfmtctl --mount "$T/a b" --install arm64 2>/dev/null; echo 0 >"$T/a b/status""#, "--mount '/mnt/a b' --fix -y",
+        &["done: echo 1 > '/mnt/a b/status'"], "$F/exit"),
+    situation("F2 entry disabled", "install arm64; echo 0 >$M/qemu-aarch64", "--fix --yes", &["done: echo 1 >"], "$F/exit"),
+    situation("F3 without F", "mount -t binfmt_misc none $M; root; register qemu-aarch64 /nowhere/qemu-aarch64 POC", "--fix --yes", &["done: binfmtctl --install arm64 --replace"], "chroot $T/root /bin/true"),
+    situation("F4 stale entry of Rosetta", "mount -t binfmt_misc none $M; compile 'int main(void){return 3;}' -static q; register rosetta $T/q POCF; rm $T/q", "--fix --yes",
+        &["done: binfmtctl --uninstall rosetta --install arm64"], "$F/exit && ! test -e $M/rosetta"),
+    situation("F4b over an emulator that works", "install arm64; compile 'int main(void){return 3;}' -static q; register rosetta $T/q POCF", "--fix --yes", &["installing: arm64 OK (unchanged)"], "$F/exit"),
+    situation("F5 Python's entry, its interpreter gone", r"mount -t binfmt_misc none $M; printf ':python3.99:M::\\xa7\\x0d\\x0d\\x0a::/usr/bin/python3.99:' >$M/register", "--fix --yes", &["done: binfmtctl --uninstall python3.99"], "! test -e $M/python3.99"),
+    situation("F6 dead instance of its own, the host's entries in sight", r#"install arm64; mkdir $T/i; INSIDE="unshare -Urm $T/inside"
+            printf '#!/bin/bash\nmount -t binfmt_misc none /mnt/i; umount /mnt/i; exec "$@"\n' >$T/inside; chmod +x $T/inside"#, "--fix --yes", &["done: mount -t binfmt_misc"], "$F/exit"),
+    situation("F7 read-only", "install arm64; mount -o remount,ro $M", "--fix --yes", &["done: mount -o remount,rw"], "echo 1 >$M/status"),
+    situation("F8 own empty instance", "mount -t binfmt_misc none $M", "--fix --yes", &["done: binfmtctl --install all"], "$F/exit"),
+    situation("F9 mask of all ones", r"mount -t binfmt_misc none $M; narrow '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' ''", "--fix --yes", &["done: binfmtctl --install arm64 --replace"], "$G/arm64/bin/busybox true"),
+    situation("F10 what a program needs", "mount -t binfmt_misc none $M", "--fix --yes $F/exit", &["done: binfmtctl --install arm64", "qemu-aarch64 takes it and works"], "$F/exit").never(&["--install all"]),
+    situation("F11 two that work are left alone", "install arm64; compile 'int main(void){return 0;}' -static q; register rosetta $T/q POCF; binfmtctl() { $B \"$@\"; ls $M; }", "--fix --yes",
+        &["rosetta and qemu-aarch64 both take arm64 programs", "nothing to do for --fix", "\nrosetta", "\nqemu-aarch64"], "").never(&["done:"]),
+    situation("F11b what some do without on purpose is left alone", "mount -t binfmt_misc none $M; binfmtctl --install arm64 --no-credentials >/dev/null 2>&1", "--fix --yes", &["lacks flag C", "nothing to do for --fix"], "").never(&["done:"]),
+    situation("F12 without root", "install arm64; echo 0 >$M/status; binfmtctl() { unshare -U $B \"$@\"; cat $M/status; }", "--fix --yes", &["error: doctor --fix needs root: sudo binfmtctl doctor --fix", "disabled"], "").never(&["done:"]),
+    situation("F13 nobody to ask", "install arm64; echo 0 >$M/status; binfmtctl() { $B \"$@\"; cat $M/status; }", "--fix", &["there is no terminal: add --yes", "\ndisabled"], "").never(&["done:"]),
+    situation("F14 agreed to", "install arm64; echo 0 >$M/status; binfmtctl() { (sleep 5; echo y; sleep 5) | command script -qec \"$B $*\" /dev/null; }", "--fix", &["Do that? [y/N]", "done: echo 1 >"], "$F/exit"),
+    situation("F14b declined", "install arm64; echo 0 >$M/status; binfmtctl() { (sleep 5; echo n; sleep 5) | command script -qec \"$B $*\" /dev/null; cat $M/status; }", "--fix", &["Do that? [y/N]", "nothing was changed", "\ndisabled"], "").never(&["done:"]),
+    situation("F15 as JSON", "install arm64; echo 0 >$M/status", "--fix --yes --json", &["\"fixes\": [", "\"done\": true"], "$F/exit"),
+];
+
 /// Programs that no compiler makes.
 fn programs() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
@@ -367,13 +395,15 @@ fn faults(situation: &Situation, files: &Path) -> Vec<String> {
         root.display(),
         files.display(),
     );
+    // What --fix does needs no pasting.
+    let repairs = if look.contains("--fix") { "cat /dev/null" } else { "sed -n 's/^ *repair: //p'" };
     let rest = format!(
         r#"works() {{ timeout 10 bash -c "$WORKS"; }}
            works >/dev/null 2>&1 && echo '== worked before'
            told=$(binfmtctl doctor {look} 2>&1 </dev/null)
            printf '%s\n' "$told"
            while IFS= read -r line; do eval "$line" >/dev/null 2>$T/error || {{ echo "== pasted: $line"; cat $T/error; }}; done \
-               < <(printf '%s\n' "$told" | sed -n 's/^ *repair: //p')
+               < <(printf '%s\n' "$told" | {repairs})
            works >/dev/null 2>$T/error && echo '== works' || cat $T/error
            exit 0"#
     );
@@ -392,7 +422,7 @@ fn faults(situation: &Situation, files: &Path) -> Vec<String> {
         never.iter().filter(|text| said.contains(**text)).map(|text| format!("said: {text}")),
     );
     let works_now = said.contains("== works\n");
-    let repair = said.contains(" repair: ");
+    let repair = said.contains(" repair: ") || look.contains("--fix");
     if said.contains("== worked before") {
         faults.push("it works without a repair".to_owned());
     }
@@ -457,6 +487,11 @@ fn what_a_program_inherits_is_diagnosed_and_repaired() {
 #[test]
 fn a_machine_is_diagnosed_and_repaired() {
     score("the machine", MACHINE);
+}
+
+#[test]
+fn what_is_safe_is_repaired_by_fix() {
+    score("doctor --fix", FIXES);
 }
 
 #[test]

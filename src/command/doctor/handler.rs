@@ -9,7 +9,7 @@ use super::run::End;
 use super::subject::{Content, Program, Runner, Subject};
 use crate::arch::{self, Arch, Class};
 use crate::check::{
-    self, Result, Way, advice, command, echo, failure, ok, repair, unknown, warning,
+    self, Result, Way, advice, echo, failure, ok, repair, unknown, warning,
 };
 use crate::entry::{Entry, Rule};
 use crate::state::{Interpreter, Outcome, Probe, State};
@@ -62,7 +62,7 @@ fn programs_for(arch: Option<&Arch>) -> String {
 }
 
 fn replace(state: &State, arch: &Arch) -> Way {
-    command(state, format!("--install {arch} --replace"))
+    check::install(state, arch.oci, true)
 }
 
 fn taken(subject: &Subject<'_>, program: &Program<'_>, entry: &Entry) -> Vec<Result> {
@@ -204,7 +204,7 @@ fn without_f(subject: &Subject<'_>, entry: &Entry, arch: Option<&Arch>) -> Vec<R
 fn nobody(subject: &Subject<'_>, program: &Program<'_>) -> Vec<Result> {
     let start = subject.start();
     let failure = |what: String, way: Way| failure(what, Errno::ENOEXEC.desc(), way);
-    let install = |arch: &Arch| command(subject.state, format!("--install {arch}"));
+    let install = |arch: &Arch| check::install(subject.state, arch.oci, false);
     let instance = match &subject.state.instance {
         Ok(instance) => instance,
         Err(why) => {
