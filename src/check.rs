@@ -127,6 +127,15 @@ pub(crate) fn command(state: &State, words: impl std::fmt::Display) -> Way {
     repair(format!("binfmtctl --mount {} {words}", point(state)))
 }
 
+/// What to do about an emulator that fails while system calls are filtered.
+pub(crate) fn without_filter(otherwise: &Way) -> String {
+    let otherwise = otherwise.repair.as_deref().unwrap_or("use another emulator");
+    format!(
+        "system calls are filtered here (seccomp), which may be why: start it without the filter (engines: --security-opt \
+        seccomp=unconfined; systemd: no SystemCallFilter=); where it fails all the same: {otherwise}"
+    )
+}
+
 impl Finding {
     /// What is to be told below it, each with its name.
     pub fn details(&self) -> impl Iterator<Item = (&'static str, &str)> {

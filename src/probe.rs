@@ -292,6 +292,9 @@ impl Stage {
                 MsFlags::MS_NODEV,
                 Some("mode=755,size=4m"),
             );
+            if tmpfs.is_ok() {
+                show_urandom(root, &dir);
+            }
             if tmpfs.is_ok() && chroot(&dir).is_ok() && std::env::set_current_dir("/").is_ok() {
                 return Ok(stage("/".into(), true, None));
             }
@@ -438,6 +441,22 @@ fn read_printed(from: &mut io::PipeReader, most: usize) -> Vec<u8> {
         }
     }
     printed
+}
+
+/// Puts /dev/urandom into an empty root, as every container has it: emulators read it where a filter
+/// keeps getrandom(2) from them.
+fn show_urandom(root: &Root, dir: &Path) {
+    let name = Path::new("dev/urandom");
+    let shown = fs::DirBuilder::new()
+        .mode(0o755)
+        .create(dir.join("dev"))
+        .and_then(|()| File::create_new(dir.join(name)))
+        .and_then(|_| {
+            let (from, to, flags) = (root.path(name), dir.join(name), MsFlags::MS_BIND);
+            Ok(mount(Some(&from), &to, None::<&str>, flags, None::<&str>)?)
+        });
+    // Without it, the others do.
+    drop(shown);
 }
 
 impl Drop for Stage {

@@ -1,7 +1,7 @@
 //! The emulators behind the entries: flags, interpreters, what their test programs met, versions.
 
 use super::entries::{each, each_of, instance, remove, replace, result, subject};
-use super::{Check, Fix, Level, Result, Way, command, ok, unknown};
+use super::{Check, Fix, Level, Result, Way, advice, command, ok, unknown, without_filter};
 use crate::arch::{ARCHES, Arch, HOST};
 use crate::entry::{Entry, Rule};
 use crate::kernel;
@@ -338,12 +338,14 @@ fn runs(state: &State) -> Vec<Result> {
         let expected = !entry.flags.has('F') && matches!(probe.outcome, Outcome::Refused(_));
         (!probe.ran() && !expected).then(|| {
             let what = format!("{}: {}", called(entry), probe.outcome);
-            result(
-                Level::Failure,
-                what,
-                format!("{arch} programs do not run"),
-                way_out(state, entry),
-            )
+            let way = way_out(state, entry);
+            let around = state.surroundings.as_ref();
+            let filtered = around.is_some_and(|around| around.seccomp == Ok(true));
+            let way = match filtered && matches!(probe.outcome, Outcome::Crashed(_)) {
+                true => advice(without_filter(&way)),
+                false => way,
+            };
+            result(Level::Failure, what, format!("{arch} programs do not run"), way)
         })
     })
 }

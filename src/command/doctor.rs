@@ -64,6 +64,8 @@ pub(crate) struct Diagnosis {
 /// # Errors
 /// [`Error::Unhealthy`] where something needs repair; an id that is none.
 pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), Error> {
+    let environment = &Environment::observe();
+    environment.raise_files();
     match request {
         Doctor::List => stories().try_for_each(|story| written(story.list(context.out))),
         Doctor::Explain(id) => {
@@ -86,7 +88,7 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
         Doctor::Image { file, program, format } => {
             let state = observe(context, false);
             let program = program.as_deref().map(Path::new);
-            let findings = images::judge(context, &state, file, program)?;
+            let findings = images::judge(context, &state, file, program, environment)?;
             tell_findings(context, *format, findings, true)
         }
         Doctor::Program { program, arguments, root, fix, run, limit, format } => {
@@ -105,7 +107,7 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
             }
             if let Some(consent) = fix {
                 let look = |context: &Context<'_>, state: &State| {
-                    judge_program(context, state, &place, &path)
+                    judge_program(context, state, environment, (&place, &path))
                 };
                 return fix_and_look_again(context, *consent, (*format, true), look);
             }
@@ -114,7 +116,8 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
                 return look_at_machine(context, &state, Some(&message), *format);
             }
             let run = run.then_some(Start { arguments, limit: *limit });
-            look_at_program(context, &state, (&place, &path), run, *format)
+            let looker = Looker { root: context.root, place: &place, state: &state, environment };
+            look_at_program(context, &looker, &path, run, *format)
         }
     }
 }
@@ -181,9 +184,13 @@ struct Start<'a> {
     limit: Option<Duration>,
 }
 
-fn judge_program(context: &Context<'_>, state: &State, place: &Place, path: &Path) -> Vec<Finding> {
-    let environment = Environment::observe(context.root);
-    let looker = Looker { root: context.root, place, state, environment: &environment };
+fn judge_program(
+    context: &Context<'_>,
+    state: &State,
+    environment: &Environment,
+    (place, path): (&Place, &Path),
+) -> Vec<Finding> {
+    let looker = Looker { root: context.root, place, state, environment };
     let mut findings = program::judge(&looker.chain(path));
     as_user(&mut findings, state);
     findings
@@ -191,13 +198,12 @@ fn judge_program(context: &Context<'_>, state: &State, place: &Place, path: &Pat
 
 fn look_at_program(
     context: &mut Context<'_>,
-    state: &State,
-    (place, path): (&Place, &Path),
+    looker: &Looker<'_>,
+    path: &Path,
     start: Option<Start<'_>>,
     format: Format,
 ) -> Result<(), Error> {
-    let environment = Environment::observe(context.root);
-    let looker = Looker { root: context.root, place, state, environment: &environment };
+    let Looker { state, place, .. } = *looker;
     let chain = looker.chain(path);
     let mut findings = program::judge(&chain);
     as_user(&mut findings, state);

@@ -74,6 +74,33 @@ saved() {
     mkdir $T/saved $T/saved/a; tar -C $3 -cf $T/saved/a/layer.tar .; echo "{\"os\":\"linux\",\"architecture\":\"$2\",\"config\":$4}" >$T/saved/c.json
     echo '[{"Config":"c.json","RepoTags":["me/app:1"],"Layers":["a/layer.tar"]}]' >$T/saved/manifest.json; tar -C $T/saved -cf $1 .
 }
+# Starts a command for which system call $1 fails with EPERM.
+cat >$T/deny.py <<'P'
+import ctypes, os, struct, sys
+wrong = [(0x20, 0, 0, 0), (0x15, 0, 1, int(sys.argv[1])), (6, 0, 0, 0x50001), (6, 0, 0, 0x7fff0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in wrong))
+program = struct.pack("HxxxxxxQ", len(wrong), ctypes.addressof(code))
+if ctypes.CDLL(None).prctl(22, 2, program, 0, 0): sys.exit("no filter")
+os.execvp(sys.argv[2], sys.argv[2:])
+P
+deny() { python3 $T/deny.py "$@"; }
+# A program $1 of so many bits, byte order, machine and flags, for loader $6 if there is one, of e_type $7.
+cat >$T/elf.py <<'P'
+import os, struct, sys
+path, bits, order, machine, flags, loader, kind = (sys.argv[1:] + ["", "2"])[:7]
+order, loader, wide = {"le": "<", "be": ">"}[order], loader.encode() + b"\0" if loader else b"", bits == "64"
+head, part, count = (64, 56, 2 if loader else 1) if wide else (52, 32, 2 if loader else 1)
+text = head + part * count
+def header(kind, flags, offset, size):
+    at = 0x10000 + offset
+    return struct.pack(order + "IIQQQQQQ", kind, flags, offset, at, at, size, size, 1) if wide else struct.pack(order + "IIIIIIII", kind, offset, at, at, size, size, flags, 1)
+elf = b"\x7fELF" + bytes([2 if wide else 1, 1 if order == "<" else 2, 1, 0]) + bytes(8)
+elf += struct.pack(order + ("HHIQQQIHHHHHH" if wide else "HHIIIIIHHHHHH"), int(kind), int(machine), 1, 0x10000 + text, head, 0, int(flags, 16), head, part, count, 64, 0, 0)
+elf += header(1, 5, 0, text + len(loader) + 16) + (header(3, 4, text + 16, len(loader)) if loader else b"") + b"\x01" * 16 + loader
+open(path, "wb").write(elf)
+os.chmod(path, 0o755)
+P
+elf() { python3 $T/elf.py "$@"; }
 # An entry for arm64 as `$1` says: magic, mask, in hexadecimal escapes.
 narrow() { printf ':qemu-aarch64:M:0:%s:%s:%s:POCF' "$1" "$2" $B >$M/register; }
 "#;
@@ -249,6 +276,11 @@ const ENVIRONMENT: &[Situation] = &[
         &["no_new_privs is set here", "NoNewPrivileges="], "").never(&["repair:"]),
     situation("C7 setuid on nosuid", "install arm64; mkdir $T/m; mount -t tmpfs -o nosuid none $T/m; cp $G/arm64/bin/busybox $T/m/sudo; chmod 4755 $T/m/sudo", "$T/m/sudo", &["mounted nosuid"],
         "! grep -q \"$T/m .*nosuid\" /proc/self/mounts"),
+    situation("C20 getrandom denied", "install arm64; binfmtctl() { deny 318 $B \"$@\"; }; deny 318 $F/exit || echo broken", "$F/exit", &["takes it and works"], "").never(&["warning", "failure", "broken"]),
+    situation("C20b a system call that emulators need is denied", "install arm64; binfmtctl() { deny 11 $B \"$@\"; }", "$F/exit", &["its emulator fails", "system calls are filtered here (seccomp)"], "").never(&["repair:"]),
+    situation("C20c the same, for the machine", "install arm64; binfmtctl() { deny 11 $B \"$@\"; }", "", &["emulator-runs", "system calls are filtered here (seccomp)"], "").never(&["repair: binfmtctl --install arm64"]),
+    situation("C21 few open files", "install arm64; ulimit -Sn 9", "$F/exit", &["takes it and works", "only 9 files may be open at once"], "test $(ulimit -n) -gt 9").never(&["failure"]),
+    situation("C22 personalities that hurt nobody", "install arm64,arm; for p in -R -3 -X -Z -L -S --uname-2.6; do setarch $p $F/exit && setarch $p $F/arm || echo broken $p; done; binfmtctl() { setarch -R -X -Z -L $B \"$@\"; }", "$F/arm", &["takes it and works"], "").never(&["warning", "failure", "broken"]),
     situation("C5 no /proc", "install arm64; mkdir $T/c; cp $B $T/c/b; cp $F/exit $T/c/exit; binfmtctl() { chroot $T/c /b \"$@\"; }", "/exit", &["/exit is a program for arm64"], ""),
 ];
 
@@ -396,7 +428,8 @@ fn faults(situation: &Situation, files: &Path) -> Vec<String> {
         files.display(),
     );
     // What --fix does needs no pasting.
-    let repairs = if look.contains("--fix") { "cat /dev/null" } else { "sed -n 's/^ *repair: //p'" };
+    let repairs =
+        if look.contains("--fix") { "cat /dev/null" } else { "sed -n 's/^ *repair: //p'" };
     let rest = format!(
         r#"works() {{ timeout 10 bash -c "$WORKS"; }}
            works >/dev/null 2>&1 && echo '== worked before'

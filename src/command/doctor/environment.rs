@@ -23,10 +23,10 @@ pub(super) struct Environment {
     pub(super) variables: Vec<(String, String)>,
     /// Limits that are in force.
     pub(super) limits: Vec<Limit>,
+    /// How many files may be open, and what that may be raised to.
+    pub(super) files: (u64, u64),
     /// Who we are.
     pub(super) user: u32,
-    /// Bits of personality(2).
-    pub(super) personality: u64,
 }
 
 /// A limit of the kernel's, as `ulimit` has it.
@@ -43,10 +43,9 @@ pub(super) struct Limit {
 }
 
 /// Limits that emulators run into, with what counts as none.
-const LIMITS: [(Resource, char, &str, u64); 6] = [
+const LIMITS: [(Resource, char, &str, u64); 5] = [
     (Resource::RLIMIT_AS, 'v', "address space", 1 << 40),
     (Resource::RLIMIT_DATA, 'd', "data", 1 << 32),
-    (Resource::RLIMIT_NOFILE, 'n', "open files", 256),
     (Resource::RLIMIT_STACK, 's', "stack", 1 << 20),
     (Resource::RLIMIT_NPROC, 'u', "processes", 256),
     (Resource::RLIMIT_FSIZE, 'f', "size of files", RLIM_INFINITY),
@@ -96,7 +95,7 @@ pub(super) enum Cause {
 }
 
 impl Environment {
-    pub(super) fn observe(root: &Root) -> Self {
+    pub(super) fn observe() -> Self {
         let text = |text: &OsStr| text.to_string_lossy().into_owned();
         let mut variables: Vec<_> = std::env::vars_os()
             .map(|(name, value)| (text(&name), text(&value)))
@@ -109,14 +108,18 @@ impl Environment {
             let (soft, hard) = getrlimit(*resource).ok()?;
             (soft < *none).then_some(Limit { option: *option, what, soft, hard, raise: None })
         };
-        let personality =
-            std::fs::read_to_string(root.proc("self/personality")).unwrap_or_default();
         Self {
             variables,
             user: nix::unistd::geteuid().as_raw(),
+            files: getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((RLIM_INFINITY, RLIM_INFINITY)),
             limits: LIMITS.iter().filter_map(limit).collect(),
-            personality: u64::from_str_radix(personality.trim(), 16).unwrap_or(0),
         }
+    }
+
+    /// Lets us open as many files as we may: what we look at is not to suffer from that limit.
+    pub(super) fn raise_files(&self) {
+        let (_, most) = self.files;
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
@@ -178,7 +181,7 @@ impl Limit {
     }
 
     fn unit(&self) -> u64 {
-        if ['n', 'u'].contains(&self.option) { 1 } else { 1024 }
+        if self.option == 'u' { 1 } else { 1024 }
     }
 }
 

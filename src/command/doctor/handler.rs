@@ -1,6 +1,7 @@
 //! Rows on what runs a program: the CPU, an entry's emulator, and what that inherits. Pure.
 
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 
 use super::environment::{Cause, Limit, Trial};
 use super::file::{foreign_system, is_program};
@@ -8,11 +9,12 @@ use super::message;
 use super::run::End;
 use super::subject::{Content, Program, Runner, Subject};
 use crate::arch::{self, Arch, Class};
-use crate::check::{
-    self, Result, Way, advice, echo, failure, ok, repair, unknown, warning,
-};
+use crate::check::{self, Result, Way, advice, echo, failure, ok, repair, unknown, warning};
 use crate::entry::{Entry, Rule};
 use crate::state::{Interpreter, Outcome, Probe, State};
+
+/// Of a system call that a filter forbids.
+const SIGSYS: i32 = Signal::SIGSYS as i32;
 
 /// `file-handler`: the CPU or an entry runs it.
 pub(super) fn handler(subject: &Subject<'_>) -> Vec<Result> {
@@ -136,6 +138,10 @@ fn fails(subject: &Subject<'_>, program: &Program<'_>, trial: &Trial, name: &str
         }
         End::Refused(errno) => (format!("the kernel refuses: {}", errno.desc()), errno.desc()),
         End::TimedOut(_) => ("its emulator hangs".to_owned(), "it hangs"),
+        End::Signal(SIGSYS) => (
+            "a filter (seccomp) forbids a system call that its emulator makes".to_owned(),
+            "it ends at once",
+        ),
         End::Signal(signal) => {
             (format!("its emulator crashes with signal {signal}"), "it ends at once")
         }
@@ -149,7 +155,9 @@ fn fails(subject: &Subject<'_>, program: &Program<'_>, trial: &Trial, name: &str
     let known = trial.ran.last.iter().find_map(|line| message::of_emulator(line));
     let why = known.map_or(why, |message| message.means.to_owned());
     let way = replace(state, arch);
+    let filtered = state.surroundings.as_ref().is_some_and(|around| around.seccomp == Ok(true));
     let way = match known.filter(|message| !message.advice.is_empty()) {
+        _ if filtered => advice(check::without_filter(&way)),
         Some(message) => way.and(message.advice),
         None => way,
     };
@@ -356,13 +364,23 @@ pub(super) fn environment(subject: &Subject<'_>) -> Vec<Result> {
     if trial.is_some_and(|trial| trial.ran.end != End::Status(0)) {
         return Vec::new();
     }
-    subject
-        .environment
-        .variables
-        .iter()
-        .flat_map(|(name, value)| variable(subject, name, value))
-        .collect()
+    let variables = subject.environment.variables.iter();
+    let mut found: Vec<_> =
+        variables.flat_map(|(name, value)| variable(subject, name, value)).collect();
+    let (files, most) = subject.environment.files;
+    if files < FEW_FILES {
+        let way = match most > files {
+            true => repair(format!("ulimit -Sn {most}")),
+            false => advice(ELSEWHERE),
+        };
+        let what = format!("only {files} files may be open at once (ulimit -n)");
+        found.extend(warning(what, "programs fail: too many open files", way));
+    }
+    found
 }
+
+/// Fewer open files than programs can be expected to do with.
+const FEW_FILES: u64 = 64;
 
 fn to_blame(subject: &Subject<'_>, trial: &Trial, cause: &Cause) -> Vec<Result> {
     let said =
@@ -398,9 +416,10 @@ fn to_blame(subject: &Subject<'_>, trial: &Trial, cause: &Cause) -> Vec<Result> 
     }
 }
 
+const ELSEWHERE: &str = "it cannot be raised from here: start it where it is not set; that is a new login, a systemd service \
+    without Limit…=, a container with another --ulimit";
+
 fn limit_way(limit: &Limit) -> Way {
-    const ELSEWHERE: &str = "it cannot be raised from here: start it where it is not set; that is a new login, a systemd service \
-        without Limit…=, a container with another --ulimit";
     limit.raise.as_ref().map_or_else(|| advice(ELSEWHERE), repair)
 }
 

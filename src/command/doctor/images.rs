@@ -25,11 +25,11 @@ pub(super) fn judge(
     state: &State,
     file: &Path,
     program: Option<&Path>,
+    environment: &Environment,
 ) -> std::result::Result<Vec<Finding>, Error> {
     let images = image::read(file).map_err(|why| {
         Error::Usage(format!("--image {} cannot be looked into: {why}", file.display()))
     })?;
-    let environment = Environment::observe(context.root);
     let mut findings = Vec::new();
     if images.iter().all(|image| !image.here) {
         let words = "save it again, with --platform where several are wanted";
@@ -44,7 +44,7 @@ pub(super) fn judge(
         let (told, place) = open(file, &image);
         findings.extend(told.into_iter().map(|result| result.called(ID)));
         let Some(place) = place else { continue };
-        let looker = Looker { root: context.root, place: &place, state, environment: &environment };
+        let looker = Looker { root: context.root, place: &place, state, environment };
         let programs =
             program.map_or_else(|| started(&place, &image), |program| vec![program.into()]);
         for program in programs {
