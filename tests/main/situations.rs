@@ -254,6 +254,17 @@ const IMAGES: &[Situation] = &[
         &["/usr/bin/ls is not there in"], ""),
     situation("I14 no emulator for it", r#"mount -t binfmt_misc none $M; root; oci $T/i arm64 $T/root gzip '{"Cmd":["ls"]}'"#, "--image $T/i", &["no emulator for arm64 is registered"], "$F/exit"),
     situation("I15 another program of it", r#"install arm64; root; oci $T/i arm64 $T/root gzip '{"Cmd":["ls"]}'"#, "--image $T/i true", &["true is a program for arm64"], "").never(&["/ls is"]),
+    situation("I18 long names and hard links", r#"install arm64; root; d=$(printf 'd%.0s' {1..200}); mkdir -p $T/root/$d/$d; ln $T/root/usr/bin/ls $T/root/$d/$d/ls; oci $T/i arm64 $T/root gzip "{\"Cmd\":[\"/$d/$d/ls\"]}""#, "--image $T/i",
+        &["dd/ls is a program for arm64", "its 5 shared libraries are there"], "").never(&["failure"]),
+    situation("I19 size of a file beyond all bounds", r#"python3 -c 'import tarfile; t = tarfile.TarInfo("manifest.json"); t.size = 1 << 60; open("/mnt/i.tar", "wb").write(t.tobuf(tarfile.GNU_FORMAT) + bytes(1024))'"#, "--image $T/i.tar",
+        &["it is no whole tar archive"], ""),
+    situation("I19b the same in a layer", r#"root; python3 -c 'import tarfile; t = tarfile.TarInfo("ls"); t.size = 1 << 60; open("/mnt/big", "wb").write(t.tobuf(tarfile.GNU_FORMAT) + bytes(1024))'; oci $T/i arm64 $T/root gzip '{"Cmd":["ls"]}' "$(blob $T/i $T/big)""#, "--image $T/i",
+        &["layer 2 cannot be read"], ""),
+    situation("I20 for many platforms, one of which is here", r#"install arm64; root; oci $T/i arm64 $T/root gzip '{"Cmd":["ls"]}'
+            echo "{\"manifests\":[$(blob $T/i $T/manifest ',"platform":{"os":"linux","architecture":"arm64","variant":"v8"}'),{\"digest\":\"sha256:00\",\"size\":9,\"platform\":{\"os\":\"linux\",\"architecture\":\"s390x\"}},\
+                $(blob $T/i $T/config ',"annotations":{"vnd.docker.reference.type":"attestation-manifest"},"platform":{"os":"unknown","architecture":"unknown"}')]}" >$T/index
+            echo "{\"manifests\":[$(blob $T/i $T/index ',"annotations":{"org.opencontainers.image.ref.name":"me/app:1"}')]}" >$T/i/index.json"#, "--image $T/i",
+        &["linux/arm64 (me/app:1): it starts ls", "linux/s390x (me/app:1): named, but not in this file"], "").never(&["failure", "unknown"]),
     situation("I16 no image", "echo x >$T/x", "--image $T/x", &["cannot be looked into"], ""),
     situation("I17 a directory that is none", "", "--image /etc", &["neither an OCI layout"], ""),
 ];
