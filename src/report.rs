@@ -217,7 +217,10 @@ impl Report {
             }
             text.push_str(&told(terminal, finding.level, &finding.what));
             for (name, detail) in finding.details().filter(|(name, _)| *name != "effect") {
-                let line = indented(terminal, &format!("{name}: {detail}"));
+                let line = format!("{name}: {detail}");
+                // A command is to be copied in one piece.
+                let terminal = if name == "repair" { Terminal::default() } else { terminal };
+                let line = indented(terminal, &line);
                 let _ = writeln!(text, "{line}");
             }
         }

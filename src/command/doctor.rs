@@ -299,9 +299,17 @@ fn verdict(findings: &[Finding]) -> Result<(), Error> {
     }
 }
 
+/// Where the words of a finding begin.
+const INDENT: usize = 9;
+
 /// For people: what needs attention in full, and unless `all` is to be shown, how much else there is.
 fn text(findings: &[Finding], all: bool, terminal: Terminal) -> String {
-    let level = |level: Level| terminal.paint(level, &format!("{:<8}", level.as_str()));
+    // Wrapped without colours, whose bytes would count.
+    let line = |level: Level, words: &str| {
+        let wrapped = terminal.wrap(&format!("{:INDENT$}{words}", ""), INDENT);
+        let word = terminal.paint(level, &format!("{:<8}", level.as_str()));
+        format!("{word} {}\n", wrapped.trim_start())
+    };
     let mut text = String::new();
     let mut told: Vec<&str> = Vec::new();
     for finding in findings {
@@ -310,25 +318,27 @@ fn text(findings: &[Finding], all: bool, terminal: Terminal) -> String {
         let same = |other: &&Finding| other.level == Level::Unknown && other.what == *what;
         let alike: Vec<_> = findings.iter().filter(same).map(|other| other.id).collect();
         if all || *found >= Level::Warning || (*found == Level::Unknown && alike.len() == 1) {
-            text.push_str(&format!("{} {id}: {}\n", level(*found), plain(what)));
+            text.push_str(&line(*found, &format!("{id}: {}", plain(what))));
         } else if *found == Level::Unknown && !told.contains(&what.as_str()) {
             told.push(what);
             let ids = alike.join(", ");
-            text.push_str(&format!("{} {} ({ids})\n", level(*found), plain(what)));
+            text.push_str(&line(*found, &format!("{} ({ids})", plain(what))));
         } else {
             continue;
         }
         for (name, detail) in finding.details() {
-            text.push_str(&format!("         {name}: {}\n", plain(detail)));
+            let detail = format!("{:INDENT$}{name}: {}", "", plain(detail));
+            // A command is to be copied in one piece.
+            let wraps = name != "repair";
+            let detail = if wraps { terminal.wrap(&detail, INDENT) } else { detail };
+            text.push_str(&format!("{detail}\n"));
         }
     }
     let well = findings.iter().filter(|finding| finding.level == Level::Ok).count();
     if well > 0 && !all {
         let findings = if well == 1 { "check" } else { "checks" };
-        text.push_str(&format!(
-            "{} {well} {findings} found nothing wrong; -v shows them\n",
-            level(Level::Ok)
-        ));
+        let what = format!("{well} {findings} found nothing wrong; -v shows them");
+        text.push_str(&line(Level::Ok, &what));
     }
     text
 }
