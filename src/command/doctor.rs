@@ -310,6 +310,7 @@ fn text(findings: &[Finding], all: bool, terminal: Terminal) -> String {
         let word = terminal.paint(level, &format!("{:<8}", level.as_str()));
         format!("{word} {}\n", wrapped.trim_start())
     };
+    let meaning = |words: &str| line(Level::Unknown, words).replacen("unknown ", "meaning ", 1);
     let mut text = String::new();
     let mut told: Vec<&str> = Vec::new();
     for finding in findings {
@@ -317,7 +318,10 @@ fn text(findings: &[Finding], all: bool, terminal: Terminal) -> String {
         // One reason keeps many checks from looking: it is told once.
         let same = |other: &&Finding| other.level == Level::Unknown && other.what == *what;
         let alike: Vec<_> = findings.iter().filter(same).map(|other| other.id).collect();
-        if all || *found >= Level::Warning || (*found == Level::Unknown && alike.len() == 1) {
+        if *id == message::ID {
+            text.push_str(&meaning(&plain(what)));
+        } else if all || *found >= Level::Warning || (*found == Level::Unknown && alike.len() == 1)
+        {
             text.push_str(&line(*found, &format!("{id}: {}", plain(what))));
         } else if *found == Level::Unknown && !told.contains(&what.as_str()) {
             told.push(what);

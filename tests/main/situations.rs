@@ -225,7 +225,7 @@ const FILES: &[Situation] = &[
     situation("E3 FreeBSD", r"cp $G/arm64/bin/busybox $T/x; printf '\x09' | dd of=$T/x bs=1 seek=7 conv=notrunc status=none", "$T/x", &["a program for FreeBSD, not for Linux"], ""),
     situation("E4 Android", "install arm64; cp $R/usr/bin/true $T/x; sed -i 's#/lib/ld-linux-aarch64.so.1#/system/bin/linker64\\x00\\x00\\x00\\x00\\x00#' $T/x", "$T/x", &["a program for Android"], ""),
     situation("E5 other byte order", r"root; cp $R/usr/bin/true $T/x; cp $F/exit-be $T/x", "$T/x", &["a program for arm64be"], ""),
-    situation("M1 pasted message", "mount -t binfmt_misc none $M", "'exec /bin/sh: exec format error'", &["it means: nothing here runs that file", "binfmtctl doctor PROGRAM"], "").never(&["is not there", "IMAGE"]),
+    situation("M1 pasted message", "mount -t binfmt_misc none $M", "'exec /bin/sh: exec format error'", &["meaning  nothing here runs that file", "binfmtctl doctor PROGRAM"], "").never(&["is not there", "IMAGE"]),
     situation("M2 pasted without quotes", "", "qemu-x86_64: Could not open \"'/lib64/ld-linux-x86-64.so.2':\" No such file or directory", &["dynamic loader is not in its root"], ""),
     situation("M3 name of an image", "", "alpine:latest", &["docker save", "--image"], ""),
 ];

@@ -104,6 +104,9 @@ fn not_there(path: &Path) -> String {
             "if it is the name of an image: docker save -o FILE {name} and binfmtctl doctor --image FILE look into it"
         );
     }
+    if name.contains(' ') {
+        return "check the path; as a message it is none that is known here: `binfmtctl doctor` looks at the machine".to_owned();
+    }
     "check the path; with --root DIR if it belongs to another root".to_owned()
 }
 

@@ -44,6 +44,43 @@ const PROGRAM: &str =
 /// The first that fits is taken, so the special ones come first.
 #[rustfmt::skip]
 const MESSAGES: &[Message] = &[
+    message("\\r': no such file", By::Starter, CRLF, NO_CRLF),
+    message("\\r: no such file", By::Starter, CRLF, NO_CRLF),
+    message("\r: no such file", By::Starter, CRLF, NO_CRLF),
+    message("^m: bad interpreter", By::Starter, CRLF, NO_CRLF),
+    message("static\": executable file not found", By::Starter, "the image does not have that emulator, and needs none: an entry with flag F holds its own", "leave the \
+        emulator out of the command and the Dockerfile; `binfmtctl --install LIST` registers with flag F"),
+    message("executable file not found in", By::Starter, "the image has no command of that name, or PATH does not lead to it", "`binfmtctl doctor --image FILE` looks \
+        into an image that was saved (docker save)"),
+    message("203/exec", By::Starter, "systemd could not start the file of ExecStart=", "`binfmtctl doctor` with the path of ExecStart= tells why"),
+    message("unable to execute target architecture", By::Starter, "debootstrap found no emulator for the architecture that it was asked for", "binfmtctl --install \
+        ARCH, and start again"),
+    message("failure trying to run: chroot", By::Starter, "debootstrap could not start a program in the new root: no emulator for its architecture works there",
+        "binfmtctl --install ARCH, and start again; `binfmtctl doctor --root DIR /bin/true` looks at one program of the root"),
+    message("error relocating", By::Program, "a library is older than the program, or of another C library: a program for glibc on musl (Alpine)", PROGRAM),
+    message("pthread_create failed", By::Program, "it may not start threads: an old engine's filter (seccomp) does not know clone3, or a limit is reached",
+        "newer engine (Docker 20.10.10), or start it without the filter; look for limits: `ulimit -u`, --pids-limit, TasksMax="),
+    message("module binfmt_misc not found", By::Tool, "this kernel was built without binfmt_misc, or its modules are not installed", "install its modules (Ubuntu: \
+        linux-modules-extra-$(uname -r)), or restart after an update of the kernel"),
+    message("unknown filesystem type 'binfmt_misc'", By::Tool, "the kernel has no binfmt_misc, or its module is not loaded", "modprobe binfmt_misc, on the host"),
+    message("/proc/self/exe: operation not permitted", By::Tool, "a new namespace was refused: user namespaces are off here", "allow them, or start it as root: \
+        `sysctl kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns user.max_user_namespaces` shows what forbids them"),
+    message("unsupported syscall", By::Emulator, "its emulator does not know a system call, and says so; most programs do without it", NEWER),
+    message("tcg doesn't support requested feature", By::Emulator, "the emulated CPU lacks something that was asked for: this is a warning, and hurts nobody", ""),
+    message("bail out!", By::Emulator, "its emulator crashed", NEWER),
+    message("function not implemented", By::Program, "a system call is not known: QEMU before 9.2 lacks openat2, which tar of new distributions uses; or a filter (seccomp) \
+        of an old engine denies it", NEWER),
+    message("no match for platform", By::Tool, "the image has no build for that platform", "look at its platforms, and name one of them: --platform"),
+    message("exit status 139", By::Program, "a program crashed (signal 11); if it is emulated, mostly by a fault of an old QEMU", NEWER),
+    message("exit status 132", By::Program, "a program used an instruction that its CPU lacks (signal 4)", "natively: take a build for older CPUs; emulated: unset QEMU_CPU, \
+        or try QEMU_CPU=max"),
+    message("exit status 134", By::Program, "a program gave up (signal 6)", "what it said before tells why"),
+    message("exit status 135", By::Program, "a program's file is cut short, or memory that it was promised is not there (signal 7)", PROGRAM),
+    message("exit status 137", By::Program, "a program was ended from outside (signal 9): mostly by the kernel, when memory runs out", "give it more memory; `dmesg` tells \
+        whether that was it"),
+    message("exit status 127", By::Program, "a command, or a library that it needs, was not found", PROGRAM),
+    message("exit status 126", By::Program, "a command cannot be executed", PROGRAM),
+    message("sub-process /usr/bin/dpkg returned", By::Tool, "a package's script failed", "the lines before this one tell which, and why"),
     message("unable to find cpu model", By::Emulator, "QEMU_CPU names a CPU that its emulator does not know", "unset QEMU_CPU"),
     message("unable to find a guest_base", By::Emulator, "its emulator finds no room for the program's addresses", MEMORY),
     message("jit buffer", By::Emulator, "its emulator gets no memory for the code that it makes", MEMORY),
@@ -57,9 +94,9 @@ const MESSAGES: &[Message] = &[
     message("cannot initialize crypto", By::Emulator, "its emulator gets no random numbers: getrandom(2) is filtered, and /dev/urandom is not there",
         "start it without that seccomp filter, or with /dev/urandom in its root"),
     message("invalid elf image for this architecture", By::Emulator, "its emulator was handed a program, or a dynamic loader, of another architecture", PROGRAM),
+    message("wrong elf class", By::Program, "a shared library is for another architecture than the program, or of another word size", PROGRAM),
     message("error while loading shared libraries", By::Program, "a shared library that the program needs is not in its root, or does not fit it", PROGRAM),
     message("error loading shared library", By::Program, "a shared library that the program needs is not in its root (musl says it so)", PROGRAM),
-    message("wrong elf class", By::Program, "a shared library is for another architecture than the program", PROGRAM),
     message("version `glibc", By::Program, "the program was built on a newer distribution than this one", "build it here, take a static or musl build, or a newer image"),
     message("error while loading ", By::Emulator, "its emulator cannot open the program: it may not read it (its entry lacks flag O), or takes another \
         word for its path (its entry lacks flag P, or several emulators are mixed)", NEWER),
@@ -88,13 +125,15 @@ const MESSAGES: &[Message] = &[
         that you want: --platform"),
     message("no matching manifest", By::Tool, "the image has no build for that platform", "look at its platforms, and name one of them: --platform"),
     message("does not match the specified platform", By::Tool, "the image that is here is for another platform than the one asked for", "pull it again with --platform"),
+    message("syntax error near unexpected token", By::Starter, EXEC_AS_SCRIPT, NO_HANDLER),
+    message("system error -8", By::Starter, NOBODY, NO_HANDLER),
     message("elf: not found", By::Starter, EXEC_AS_SCRIPT, NO_HANDLER),
     message("word unexpected", By::Starter, EXEC_AS_SCRIPT, NO_HANDLER),
     message("\"(\" unexpected", By::Starter, EXEC_AS_SCRIPT, NO_HANDLER),
     message("\")\" unexpected", By::Starter, EXEC_AS_SCRIPT, NO_HANDLER),
-    message("exec format error", By::Starter, "nothing here runs that file: it is for an architecture without an emulator here, or it is no program at all", NO_HANDLER),
-    message("errno 8", By::Starter, "nothing here runs that file: it is for an architecture without an emulator here, or it is no program at all", NO_HANDLER),
-    message("cannot execute binary file", By::Starter, "nothing here runs that file: it is for an architecture without an emulator here, or it is no program at all", NO_HANDLER),
+    message("exec format error", By::Starter, NOBODY, NO_HANDLER),
+    message("errno 8", By::Starter, NOBODY, NO_HANDLER),
+    message("cannot execute binary file", By::Starter, NOBODY, NO_HANDLER),
     message("required file not found", By::Starter, NOT_THERE, PROGRAM),
     message("inside /proc", By::Tool, "engines do not mount anything inside /proc", "mount it elsewhere: -v /proc/sys/fs/binfmt_misc:/binfmt_misc, with --mount /binfmt_misc"),
     message("no such device", By::Tool, "the kernel has no binfmt_misc, or its module is not loaded", "modprobe binfmt_misc, on the host"),
@@ -115,6 +154,11 @@ const MESSAGES: &[Message] = &[
     message("bus error", By::Program, "the program's file is cut short, or memory it was promised is not there", PROGRAM),
 ];
 
+const CRLF: &str =
+    "the script's lines end as on Windows, and the carriage return is taken for a part of a name";
+const NO_CRLF: &str =
+    "sed -i 's/\\r$//' SCRIPT; with git, `*.sh text eol=lf` in .gitattributes keeps it so";
+const NOBODY: &str = "nothing here runs that file: it is for an architecture without an emulator here, or it is no program at all";
 const NO_HANDLER: &str = "`binfmtctl doctor PROGRAM` tells which, --root DIR for a program of another root, --image FILE for one of an image (docker save)";
 const EXEC_AS_SCRIPT: &str =
     "the kernel did not know the program, and a shell read it as a script of its own";
@@ -125,8 +169,20 @@ pub(super) fn of_emulator(line: &str) -> Option<&'static Message> {
     find(line).filter(|message| matches!(message.by, By::Emulator | By::Program))
 }
 
+/// The program that a message names by a path from here, such as `./x`, for a command.
+fn named(text: &str) -> Option<String> {
+    let mut words = text.split(|c: char| c.is_whitespace() || "\"'`:,;()[]".contains(c));
+    words.find(|word| word.starts_with("./") && word.len() > 2).map(crate::tree::quoted)
+}
+
 fn find(text: &str) -> Option<&'static Message> {
-    let text = text.to_lowercase();
+    let mut text = text.to_lowercase();
+    // Each tool says it in words of its own.
+    for words in
+        ["exit code: ", "exit code ", "exited with code ", "exited with status ", "exit status: "]
+    {
+        text = text.replace(words, "exit status ");
+    }
     MESSAGES.iter().find(|message| text.contains(message.says))
 }
 
@@ -139,14 +195,14 @@ pub(super) fn is_known(text: &str) -> bool {
 pub(super) fn explain(text: &str, state: &State) -> Option<Finding> {
     let message = find(text)?;
     let platforms = supported(state).unwrap_or_default().join(", ");
-    let mut words = message.advice.to_owned();
+    let mut words = message.advice.replace("PROGRAM", &named(text).unwrap_or("PROGRAM".to_owned()));
     if message.advice == NO_HANDLER {
-        words.push_str(&format!("; here run: {platforms}"));
+        words.push_str(&format!("; programs for these platforms run here: {platforms}"));
     }
     Some(Finding {
         id: ID,
         level: Level::Unknown,
-        what: format!("it means: {}", message.means),
+        what: message.means.to_owned(),
         effect: String::new(),
         way: if words.is_empty() { Way::default() } else { advice(words) },
     })
