@@ -14,6 +14,7 @@ pub(crate) use lasting::NO_NEW_PRIVS;
 use std::ffi::OsString;
 use std::path::Path;
 
+use crate::platform::Platform;
 use crate::root::MOUNT_POINT;
 use crate::state::State;
 use crate::tree::quoted;
@@ -125,6 +126,18 @@ pub(crate) fn command(state: &State, words: impl std::fmt::Display) -> Way {
         return repair(format!("binfmtctl {words}"));
     }
     repair(format!("binfmtctl --mount {} {words}", point(state)))
+}
+
+/// The command that removes an entry.
+pub(crate) fn remove(state: &State, name: &str) -> Way {
+    // Where a name means more than this entry, it is removed by its file.
+    let means_more = name.contains(['*', '?', ','])
+        || name.eq_ignore_ascii_case("all")
+        || Platform::parse(name).is_some();
+    match means_more {
+        true => echo(state, "-1", name).by_hand(),
+        false => command(state, format!("--uninstall {}", quoted(name))),
+    }
 }
 
 /// What to do about an emulator that fails while system calls are filtered.

@@ -1,7 +1,7 @@
 //! The emulators behind the entries: flags, interpreters, what their test programs met, versions.
 
-use super::entries::{each, each_of, instance, remove, replace, result, subject};
-use super::{Check, Fix, Level, Result, Way, advice, command, ok, unknown, without_filter};
+use super::entries::{each, each_of, instance, replace, result, subject};
+use super::{Check, Fix, Level, Result, Way, advice, command, ok, remove, unknown, without_filter};
 use crate::arch::{ARCHES, Arch, HOST};
 use crate::entry::{Entry, Rule};
 use crate::kernel;

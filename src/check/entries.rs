@@ -2,12 +2,10 @@
 
 use std::ffi::OsString;
 
-use super::{Check, Level, Result, Way, command, echo, install, ok, unknown};
+use super::{Check, Level, Result, Way, echo, install, ok, remove, unknown};
 use crate::arch::{ARCHES, Arch, HOST};
 use crate::entry::{Entry, Rule};
-use crate::platform::Platform;
 use crate::state::{Instance, Probe, State, Takers};
-use crate::tree::quoted;
 
 /// In match order of causes: an entry that is off need not be looked at further.
 pub(super) const CHECKS: &[Check] = &[
@@ -124,17 +122,6 @@ pub(super) fn subject(entry: &Entry) -> String {
 
 pub(super) fn replace(state: &State, entry: &Entry) -> Way {
     install(state, &subject(entry), true)
-}
-
-pub(super) fn remove(state: &State, name: &str) -> Way {
-    // Where a name means more than this entry, it is removed by its file.
-    let means_more = name.contains(['*', '?', ','])
-        || name.eq_ignore_ascii_case("all")
-        || Platform::parse(name).is_some();
-    match means_more {
-        true => echo(state, "-1", name).by_hand(),
-        false => command(state, format!("--uninstall {}", quoted(name))),
-    }
 }
 
 fn unreadable(state: &State) -> Vec<Result> {

@@ -42,7 +42,7 @@ use crate::terminal::Terminal;
 
 use crate::tree::Tree;
 use environment::Environment;
-pub use fix::Fixed;
+use fix::Fixed;
 use place::Place;
 pub use story::stories;
 use subject::Looker;
@@ -94,7 +94,11 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
         Doctor::Program { program, arguments, root, fix, run, limit, format } => {
             let place = Tree::open(root).map(Place::from).map_err(|error| {
                 let why = error.errno().map_or(error.to_string(), |errno| errno.desc().to_owned());
-                Error::Usage(format!("--root {} cannot be looked into: {why}", root.display()))
+                let file = if root.is_file() { "; --image looks into images" } else { "" };
+                Error::Usage(format!(
+                    "--root {} cannot be looked into: {why}{file}",
+                    root.display()
+                ))
             })?;
             let path = place.find(Path::new(program));
             let message = pasted(program, arguments)

@@ -87,7 +87,7 @@ deny() { python3 $T/deny.py "$@"; }
 # A program $1 of so many bits, byte order, machine and flags, for loader $6 if there is one, of e_type $7.
 cat >$T/elf.py <<'P'
 import os, struct, sys
-path, bits, order, machine, flags, loader, kind = (sys.argv[1:] + ["", "2"])[:7]
+path, bits, order, machine, flags, loader, kind = sys.argv[1:] + ["", "2"][len(sys.argv) - 6:]
 order, loader, wide = {"le": "<", "be": ">"}[order], loader.encode() + b"\0" if loader else b"", bits == "64"
 head, part, count = (64, 56, 2 if loader else 1) if wide else (52, 32, 2 if loader else 1)
 text = head + part * count
@@ -230,6 +230,60 @@ const FILES: &[Situation] = &[
     situation("M3 name of an image", "", "alpine:latest", &["docker save", "--image"], ""),
 ];
 
+/// More of the kind that people meet: other ABIs, other distributions, odd files.
+#[rustfmt::skip]
+const ODDITIES: &[Situation] = &[
+    situation("O1 CRLF and env -S", r"script '#!/usr/bin/env -S sh -e\r\nexit 0\r\n'", "$T/x", &["end as on Windows"], "! grep -q $'\\r' $T/x"),
+    situation("O2 script of a script for another architecture", r"mount -t binfmt_misc none $M; cp $G/arm64/bin/busybox $T; printf '#!/mnt/busybox true\n' >$T/s; printf '#!/mnt/s\n' >$T/x; chmod +x $T/s $T/x", "$T/x",
+        &["/mnt/busybox is a program for arm64", "no emulator for arm64 is registered"], "$X $T/x"),
+    situation("O3 setuid without C", "mount -t binfmt_misc none $M; binfmtctl --install arm64 --no-credentials >/dev/null 2>&1; cp $G/arm64/bin/busybox $T/su; chmod 4755 $T/su", "$T/su", &["qemu-aarch64 lacks flag C"], "grep -q POCF $M/qemu-aarch64"),
+    situation("O4 emulator that prints how it is used", r#"mount -t binfmt_misc none $M; compile '#include <stdio.h>
+            int main(void){fputs("usage: qemu-aarch64 program\n", stderr); return 1;}' -static q; register qemu-aarch64 $T/q POCF"#, "$F/exit", &["it says: usage: qemu-aarch64 program"], "$F/exit"),
+    situation("O5 big-endian arm", "mount -t binfmt_misc none $M; elf x 32 be 40 5800000", "$T/x", &["a program for armbe", "no emulator for armbe is registered"], "grep -q enabled $M/qemu-armeb"),
+    situation("O6 LoongArch's old world", "install loong64; elf x 64 le 258 3 /lib64/ld.so.1", "$T/x", &["it is of LoongArch's old world"], ""),
+    situation("O7 riscv32 in a root of riscv64", "install riscv,riscv64; mkdir -p root/lib root/bin; elf root/lib/ld-linux-riscv64-lp64d.so.1 64 le 243 5 '' 3; elf root/bin/x 32 le 243 5 /lib/ld-linux-riscv32-ilp32d.so.1", "--root $T/root /bin/x", &["that root is for riscv64"], ""),
+    situation("O8 armel in a root of armhf", "install arm; mkdir -p root/lib root/bin; elf root/lib/ld-linux-armhf.so.3 32 le 40 5000400 '' 3; elf root/bin/x 32 le 40 5000200 /lib/ld-linux.so.3", "--root $T/root /bin/x", &["it is for armel, and this root for armhf"], ""),
+    situation("O9 armhf in a root of armel", "install arm; mkdir -p root/lib root/bin; elf root/lib/ld-linux.so.3 32 le 40 5000200 '' 3; elf root/bin/x 32 le 40 5000400 /lib/ld-linux-armhf.so.3", "--root $T/root /bin/x", &["it is for armhf, and this root for armel"], ""),
+    situation("O10 mips n32 in a root of o32", "install mips,mips64p32; mkdir -p root/lib root/bin; elf root/lib/ld.so.1 32 be 8 1007 '' 3; elf root/bin/x 32 be 8 27 /lib32/ld.so.1", "--root $T/root /bin/x", &["a program for mips64p32", "that root is for mips"], ""),
+    situation("O11 ARMv7 on an ARMv5 CPU", "install arm; export QEMU_CPU=arm926", "--run $F/armv7", &["the CPU of QEMU_CPU=arm926 lacks", "SIGILL"], "$F/armv7").never(&["--replace"]),
+    situation("O12 header cut short", "head -c 20 $F/exit >$T/x; chmod +x $T/x", "$T/x", &["it ends within the ELF header"], ""),
+    situation("O13 no such class", r"cp $F/exit x; printf '\x03' | dd of=x bs=1 seek=4 conv=notrunc status=none", "$T/x", &["its ELF class is neither 32 nor 64 bits"], ""),
+    situation("O14 no such byte order", r"cp $F/exit x; printf '\x07' | dd of=x bs=1 seek=5 conv=notrunc status=none", "$T/x", &["its ELF byte order is neither"], ""),
+    situation("O15 machine that nobody knows", "elf x 64 le 57005 0", "$T/x", &["an unknown architecture", "no emulator is known for its machine number"], ""),
+    situation("O16 program for BPF", "elf x 64 le 247 0", "$T/x", &["(BPF)"], ""),
+    situation("O17 actually portable executable", r"printf 'MZqFpD=\x27\n' >x; head -c 5000 /dev/zero >>x; chmod +x x", "$T/x", &["an actually portable executable (APE)", "sh FILE"], "").never(&["a program for DOS"]),
+    situation("O18 link that leads to itself", "ln -s y x; ln -s x y", "$T/x", &["a link that leads to itself"], ""),
+    situation("O19 a file where a directory should be", "cp /bin/true x", "$T/x/y", &["/mnt/x/y cannot be reached: Not a directory"], ""),
+    situation("O20 setuid script", r"script '#!/bin/sh\nexit 0\n'; chmod 4755 x", "$T/x", &["is setuid, which the kernel ignores for scripts"], ""),
+    situation("O21 interpreter on noexec", r"mkdir m; mount -t tmpfs -o noexec none m; cp /bin/dash m/sh; script '#!/mnt/m/sh\nexit 0\n'", "$T/x", &["/mnt/m/sh is on a file system mounted noexec"], "$X $T/x"),
+    situation("O22 python, where there is python3", r"mkdir -p root/usr/bin; cp $F/exit root/usr/bin/python3; printf '#!/usr/bin/python\n' >root/x; chmod +x root/x; install arm64", "--root $T/root /x", &["its interpreter /usr/bin/python is not in", "s|/usr/bin/python|/usr/bin/python3|"], "chroot $T/root /x"),
+    situation("O23 bash in a root of Alpine", r"mkdir -p root/bin root/etc/apk; cp $G/arm64/bin/busybox root/bin/; ln -s busybox root/bin/sh; printf '#!/bin/bash\n' >root/x; chmod +x root/x; install arm64", "--root $T/root /x", &["apk add bash"], ""),
+    situation("O24 root of NixOS", "native; mkdir -p native/nix/store/abc/lib; mv native/lib64/* native/nix/store/abc/lib/; rm -rf native/lib64", "--root $T/native /true", &["this is NixOS", "nix-ld"], "").never(&["link it statically"]),
+    situation("O25 root is a file", "tar -cf r.tar /etc/hostname 2>/dev/null", "--root $T/r.tar /bin/sh", &["--image looks into images"], ""),
+    situation("O26 name of no command", "", "lsx", &["PATH leads to no such command"], ""),
+    situation("O27 squashfs", r"script 'hsqs'; head -c 500 /dev/zero >>x", "$T/x", &["a squashfs image"], "").never(NO_EDIT),
+    situation("O28 native loader, program without code", "elf x 64 le 62 0 /lib64/ld-linux-x86-64.so.2", "--run $T/x", &["it crashed by itself, without any emulator"], "").never(&["--replace"]),
+    situation("O29 an emulator's complaints do not spoil JSON", "install arm64; export QEMU_CPU=nonsense; binfmtctl() { $B \"$@\" | python3 -c 'import json, sys; json.load(sys.stdin); print(\"sound\")'; }", "--json $F/exit", &["sound"], ""),
+    situation("O30 entry that takes programs by extension", "mount -t binfmt_misc none $M; printf ':dosexec:E::exe::/usr/bin/wine:' >$M/register; cp /bin/true x.exe", "$T/x.exe", &["dosexec is registered for it, but"], "$T/x.exe"),
+    situation("O31 script taken by extension", r"mount -t binfmt_misc none $M; printf ':x:E::sh::/nowhere/x:' >$M/register; printf '#!/bin/sh\nexit 0\n' >x.sh; chmod +x x.sh", "$T/x.sh", &["/nowhere/x is not in /"], ""),
+    situation("O32 entry for what this machine runs, PIE alone", r"mount -t binfmt_misc none $M; narrow '\x7fELF\x01\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03\x00\x03\x00' '' 2>/dev/null; echo 0 >$M/qemu-aarch64", "", &["found nothing wrong"], "").never(&["failure"]),
+    situation("O33 the files of an image of another architecture, by chroot", "mount -t binfmt_misc none $M; root", "--root $T/root ls", &["no emulator for arm64 is registered"], "chroot $T/root /bin/ls / >/dev/null"),
+    situation("O34 busybox links", "install arm64; mkdir -p root/bin; cp $G/arm64/bin/busybox root/bin; ln -s /bin/busybox root/bin/ls; chroot root /bin/ls / >/dev/null || echo broken", "--root $T/root ls", &["is a program for arm64", "qemu-aarch64 runs it"], "").never(&["failure", "broken"]),
+    situation("O35 busybox links, busybox gone", "install arm64; mkdir -p root/bin; ln -s /bin/busybox root/bin/ls", "--root $T/root /bin/ls", &["/bin/ls is a link to /bin/busybox, which is not there"], ""),
+    situation("O36 message of runc", "", "'exec: \"/app\": permission denied: unknown'", &["may not be executed"], ""),
+    situation("O37 message of npm", "", "'Error: spawn Unknown system error -8'", &["nothing here runs that file"], ""),
+    situation("O38 message of BuildKit", "", "'process \"/dev/.buildkit_qemu_emulator /bin/sh -c apt-get update\" did not complete successfully: exit code: 139'", &["a program crashed (signal 11)"], ""),
+    situation("O39 message of dpkg", "", "'installed libc-bin package post-installation script subprocess returned error exit status 139'", &["a program crashed (signal 11)"], ""),
+    situation("O40 message of systemd", "", "'Main process exited, code=exited, status=203/EXEC'", &["systemd could not start the file"], ""),
+    situation("O41 message of debootstrap", "", "'E: Unable to execute target architecture'", &["debootstrap found no emulator"], ""),
+    situation("O42 message of env about CRLF", "", r#""/usr/bin/env: 'bash\r': No such file or directory""#, &["lines end as on Windows"], ""),
+    situation("O43 message of musl", "", "'Error relocating ./x: __vfprintf_chk: symbol not found'", &["of another C library", "doctor ./x"], ""),
+    situation("O44 message of tar", "", "'tar: src/f: Cannot open: Function not implemented'", &["openat2"], ""),
+    situation("O45 message of zsh names the program", "", "'zsh: exec format error: ./tool'", &["`binfmtctl doctor ./tool`"], ""),
+    situation("O46 message that is none", "", "'the weather is fine'", &["as a message it is none that is known here"], ""),
+    situation("O47 message of a kernel without the module", "", "\"mount: /proc/sys/fs/binfmt_misc: unknown filesystem type 'binfmt_misc'.\"", &["modprobe binfmt_misc"], ""),
+];
+
 /// Images, looked into without running them.
 #[rustfmt::skip]
 const IMAGES: &[Situation] = &[
@@ -287,11 +341,11 @@ const ENVIRONMENT: &[Situation] = &[
         &["no_new_privs is set here", "NoNewPrivileges="], "").never(&["repair:"]),
     situation("C7 setuid on nosuid", "install arm64; mkdir $T/m; mount -t tmpfs -o nosuid none $T/m; cp $G/arm64/bin/busybox $T/m/sudo; chmod 4755 $T/m/sudo", "$T/m/sudo", &["mounted nosuid"],
         "! grep -q \"$T/m .*nosuid\" /proc/self/mounts"),
-    situation("C20 getrandom denied", "install arm64; binfmtctl() { deny 318 $B \"$@\"; }; deny 318 $F/exit || echo broken", "$F/exit", &["takes it and works"], "").never(&["warning", "failure", "broken"]),
+    situation("C20 getrandom denied", "install arm64; binfmtctl() { deny 318 $B \"$@\"; }; deny 318 $F/exit || echo broken", "$F/exit", &["runs it"], "").never(&["warning", "failure", "broken"]),
     situation("C20b a system call that emulators need is denied", "install arm64; binfmtctl() { deny 11 $B \"$@\"; }", "$F/exit", &["its emulator fails", "system calls are filtered here (seccomp)"], "").never(&["repair:"]),
     situation("C20c the same, for the machine", "install arm64; binfmtctl() { deny 11 $B \"$@\"; }", "", &["emulator-runs", "system calls are filtered here (seccomp)"], "").never(&["repair: binfmtctl --install arm64"]),
-    situation("C21 few open files", "install arm64; ulimit -Sn 9", "$F/exit", &["takes it and works", "only 9 files may be open at once"], "test $(ulimit -n) -gt 9").never(&["failure"]),
-    situation("C22 personalities that hurt nobody", "install arm64,arm; for p in -R -3 -X -Z -L -S --uname-2.6; do setarch $p $F/exit && setarch $p $F/arm || echo broken $p; done; binfmtctl() { setarch -R -X -Z -L $B \"$@\"; }", "$F/arm", &["takes it and works"], "").never(&["warning", "failure", "broken"]),
+    situation("C21 few open files", "install arm64; ulimit -Sn 9", "$F/exit", &["runs it", "only 9 files may be open at once"], "test $(ulimit -n) -gt 9").never(&["failure"]),
+    situation("C22 personalities that hurt nobody", "install arm64,arm; for p in -R -3 -X -Z -L -S --uname-2.6; do setarch $p $F/exit && setarch $p $F/arm || echo broken $p; done; binfmtctl() { setarch -R -X -Z -L $B \"$@\"; }", "$F/arm", &["runs it"], "").never(&["warning", "failure", "broken"]),
     situation("C5 no /proc", "install arm64; mkdir $T/c; cp $B $T/c/b; cp $F/exit $T/c/exit; binfmtctl() { chroot $T/c /b \"$@\"; }", "/exit", &["/exit is a program for arm64"], ""),
 ];
 
@@ -299,23 +353,23 @@ const ENVIRONMENT: &[Situation] = &[
 #[rustfmt::skip]
 const ENTRIES: &[Situation] = &[
     situation("B1 status 0", "install arm64; echo 0 >$M/status", "$F/exit", &["disabled as a whole"], "$F/exit"),
-    situation("B2 entry disabled", "install arm64; echo 0 >$M/qemu-aarch64", "$F/exit", &["qemu-aarch64 would, but it is disabled"], "$F/exit"),
+    situation("B2 entry disabled", "install arm64; echo 0 >$M/qemu-aarch64", "$F/exit", &["qemu-aarch64 is registered for it, but disabled"], "$F/exit"),
     situation("B1b status 0, mounted elsewhere", r#"mkdir "$T/a b"; mount -t binfmt_misc none "$T/a b"; binfmtctl --mount "$T/a b" --install arm64 2>/dev/null; echo 0 >"$T/a b/status""#, "--mount '/mnt/a b' $F/exit",
         &["disabled as a whole", "'/mnt/a b/status'"], "$F/exit"),
     situation("B1c entry disabled, mounted elsewhere, with an odd name", r#"mkdir "$T/a b"; mount -t binfmt_misc none "$T/a b"; binfmtctl --mount "$T/a b" --install arm64 --qemu-binary-prefix "it's " 2>/dev/null; echo 0 >"$T/a b/it's qemu-aarch64""#,
         "--mount '/mnt/a b' $F/exit", &["it is disabled"], "$F/exit"),
     situation("B3 without F", "mount -t binfmt_misc none $M; root; register qemu-aarch64 /nowhere/qemu-aarch64 POC", "--root $T/root true", &["lacks flag F"], "chroot $T/root /bin/true"),
     situation("B4 mask of all ones", r"mount -t binfmt_misc none $M; narrow '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' ''", "$G/arm64/bin/busybox",
-        &["qemu-aarch64 misses it, as its magic and mask ask for too much", "OS ABI"], "$G/arm64/bin/busybox true").never(&["build it again", "unusual"]),
+        &["qemu-aarch64 does not match it, as its magic and mask ask for too much", "OS ABI"], "$G/arm64/bin/busybox true").never(&["build it again", "unusual"]),
     situation("B4c mask that misses movable programs", r"mount -t binfmt_misc none $M; root
             narrow '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' '\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff'", "--root $T/root true",
-        &["qemu-aarch64 misses it, as its magic and mask ask for too much", "movable"], "chroot $T/root /bin/true").never(&["build it again", "unusual"]),
+        &["qemu-aarch64 does not match it, as its magic and mask ask for too much", "movable"], "chroot $T/root /bin/true").never(&["build it again", "unusual"]),
     situation("B4b magic of something else", r"mount -t binfmt_misc none $M; narrow '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb8\x00' ''", "$F/exit",
-        &["no emulator for arm64 is registered: qemu-aarch64 takes something else"], "$F/exit"),
-    situation("B8 interpreter is a script", r"mount -t binfmt_misc none $M; printf '#!/bin/sh\nexec true\n' >$T/q; chmod +x $T/q; register qemu-aarch64 $T/q POCF", "$F/exit", &["qemu-aarch64 takes it, but"], "$F/exit"),
+        &["no emulator for arm64 is registered: qemu-aarch64 is registered for something else"], "$F/exit"),
+    situation("B8 interpreter is a script", r"mount -t binfmt_misc none $M; printf '#!/bin/sh\nexec true\n' >$T/q; chmod +x $T/q; register qemu-aarch64 $T/q POCF", "$F/exit", &["qemu-aarch64 is registered for it, but"], "$F/exit"),
     situation("C17 emulator crashes", r"mount -t binfmt_misc none $M; compile 'void abort(void); int main(void){abort();}' -static q; register qemu-aarch64 $T/q POCF", "$F/exit", &["its emulator crashes"], "$F/exit"),
     situation("C16 emulator hangs", r"mount -t binfmt_misc none $M; compile 'int main(void){for(;;);}' -static q; register qemu-aarch64 $T/q POCF", "$F/exit", &["its emulator hangs"], "$F/exit"),
-    situation("C34 stale entry of another tool", r"mount -t binfmt_misc none $M; compile 'int main(void){return 3;}' -static q; register rosetta $T/q POCF; rm $T/q", "$F/exit", &["rosetta takes it, but"], "$F/exit"),
+    situation("C34 stale entry of another tool", r"mount -t binfmt_misc none $M; compile 'int main(void){return 3;}' -static q; register rosetta $T/q POCF; rm $T/q", "$F/exit", &["rosetta is registered for it, but"], "$F/exit"),
     situation("N4 dead instance of its own, the host's entries in sight", r#"install arm64; mkdir $T/i; INSIDE="unshare -Urm $T/inside"
             printf '#!/bin/bash\nmount -t binfmt_misc none /mnt/i; umount /mnt/i; exec "$@"\n' >$T/inside; chmod +x $T/inside"#, "$F/exit",
         &["qemu-aarch64: seen here, but not used"], "$F/exit").never(&["--replace"]),
@@ -391,7 +445,7 @@ const FIXES: &[Situation] = &[
     situation("F7 read-only", "install arm64; mount -o remount,ro $M", "--fix --yes", &["done: mount -o remount,rw"], "echo 1 >$M/status"),
     situation("F8 own empty instance", "mount -t binfmt_misc none $M", "--fix --yes", &["done: binfmtctl --install all"], "$F/exit"),
     situation("F9 mask of all ones", r"mount -t binfmt_misc none $M; narrow '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' ''", "--fix --yes", &["done: binfmtctl --install arm64 --replace"], "$G/arm64/bin/busybox true"),
-    situation("F10 what a program needs", "mount -t binfmt_misc none $M", "--fix --yes $F/exit", &["done: binfmtctl --install arm64", "qemu-aarch64 takes it and works"], "$F/exit").never(&["--install all"]),
+    situation("F10 what a program needs", "mount -t binfmt_misc none $M", "--fix --yes $F/exit", &["done: binfmtctl --install arm64", "qemu-aarch64 runs it"], "$F/exit").never(&["--install all"]),
     situation("F11 two that work are left alone", "install arm64; compile 'int main(void){return 0;}' -static q; register rosetta $T/q POCF; binfmtctl() { $B \"$@\"; ls $M; }", "--fix --yes",
         &["rosetta and qemu-aarch64 both take arm64 programs", "nothing to do for --fix", "\nrosetta", "\nqemu-aarch64"], "").never(&["done:"]),
     situation("F11b what some do without on purpose is left alone", "mount -t binfmt_misc none $M; binfmtctl --install arm64 --no-credentials >/dev/null 2>&1", "--fix --yes", &["lacks flag C", "nothing to do for --fix"], "").never(&["done:"]),
@@ -415,6 +469,10 @@ fn programs() -> tempfile::TempDir {
     write("exit", &arm64.probe());
     write("exit-be", &Arch::by_target("aarch64_be").unwrap().probe());
     write("arm", &Arch::by_target("arm").unwrap().probe());
+    // movw r0, #0 is not in ARMv5; mov r7, #1; svc 0
+    let code: [u32; 3] = [0xe3000000, 0xe3a07001, 0xef000000];
+    let arm = Arch::by_target("arm").unwrap();
+    write("armv7", &arm.program(&code.map(u32::to_le_bytes).concat()));
     // mov x2, sp; mov w0, #1; ldadd w0, w1, [x2]; mov x0, #0; mov x8, #93; svc 0
     let code: [u32; 6] = [0x910003e2, 0x52800020, 0xb8200041, 0xd2800000, 0xd2800ba8, 0xd4000001];
     write("atomic", &arm64.program(&code.map(u32::to_le_bytes).concat()));
@@ -516,6 +574,11 @@ fn score(name: &str, situations: &[Situation]) {
 #[test]
 fn a_programs_file_is_diagnosed_and_repaired() {
     score("the program's file", FILES);
+}
+
+#[test]
+fn oddities_are_diagnosed_and_repaired() {
+    score("oddities", ODDITIES);
 }
 
 #[test]

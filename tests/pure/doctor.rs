@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use binfmtctl::testing::{
-    Arch, Class, Finding, HOST, Level, MOUNT_POINT, Outcome, Root, State, Surroundings, Way, check, checks,
-    observe, stories,
+    Arch, Class, Finding, HOST, Level, MOUNT_POINT, Outcome, Root, State, Surroundings, Way, check,
+    checks, observe, stories,
 };
 
 use crate::hosts::{copy, hosts, probes};

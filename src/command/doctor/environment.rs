@@ -202,6 +202,8 @@ impl Memory {
         let mut command = Command::new(Root::fd_path(self.0.as_raw_fd()));
         let null = File::open(root.path(Path::new("/dev/null")));
         command.stdin(null.map_or_else(|_| Stdio::inherit(), Stdio::from));
+        // Standard output is the report's, and some emulators complain there.
+        command.stdout(Stdio::piped());
         for name in without.iter().flat_map(|names| names.split(' ')) {
             command.env_remove(name);
         }

@@ -42,7 +42,7 @@ pub(super) fn file(subject: &Subject<'_>) -> Vec<Result> {
         ),
         // binfmt_misc comes before everything else: Windows programs, archives, odd scripts.
         _ if let Some(entry) = subject.taker => {
-            ok(format!("{shown} is no ELF program; {} takes it", entry.name))
+            ok(format!("{shown} is no ELF program; the entry {} is registered for it", entry.name))
         }
         Content::Script(..) => Vec::new(),
         Content::Hidden(hidden) => hides(subject, *hidden),
@@ -98,10 +98,12 @@ fn unseen(subject: &Subject<'_>, why: &Unseen) -> Vec<Result> {
 /// Names of images are given for programs.
 fn not_there(path: &Path) -> String {
     let name = path.display().to_string();
-    if path.is_relative() && name.contains(':') {
+    let plain = !name.contains(['/', ' ']);
+    if path.is_relative() && (name.contains(':') || plain) {
         let name = crate::tree::quoted(&name);
+        let or = if plain { "PATH leads to no such command; " } else { "" };
         return format!(
-            "if it is the name of an image: docker save -o FILE {name} and binfmtctl doctor --image FILE look into it"
+            "{or}if it is the name of an image: docker save -o FILE {name} and binfmtctl doctor --image FILE look into it"
         );
     }
     if name.contains(' ') {
@@ -384,7 +386,17 @@ pub(super) fn permission(subject: &Subject<'_>) -> Vec<Result> {
 /// `file-setuid`: as a setuid program it gets its owner's rights.
 pub(super) fn setuid(subject: &Subject<'_>) -> Vec<Result> {
     let Ok(seen) = &subject.seen else { return Vec::new() };
-    if seen.mode & 0o6000 == 0 || subject.program().is_none() {
+    if seen.mode & 0o6000 == 0 {
+        return Vec::new();
+    }
+    if let Content::Script(..) = &subject.content {
+        return warning(
+            format!("{} is setuid, which the kernel ignores for scripts", subject.shown()),
+            "it runs with the rights of who starts it",
+            advice("start it through sudo, or make a small program of it"),
+        );
+    }
+    if subject.program().is_none() {
         return Vec::new();
     }
     let around = subject.state.surroundings.as_ref();
@@ -430,21 +442,60 @@ pub(super) fn script(subject: &Subject<'_>) -> Vec<Result> {
     found
 }
 
+/// What to do where a script's interpreter is not.
+fn no_interpreter(subject: &Subject<'_>, script: &Script, next: &Next) -> Way {
+    let plain = |path: &Path| {
+        let text = path.to_string_lossy();
+        text.chars()
+            .all(|c| c.is_ascii_alphanumeric() || "/._+-".contains(c))
+            .then(|| text.into_owned())
+    };
+    if let Some(path) = &next.instead
+        && let (Some(from), Some(to)) = (plain(&script.interpreter), plain(path))
+    {
+        let sed = format!("sed -i '1s|{from}|{to}|' {}", subject.here());
+        return repair(subject.edited(&sed)).and("or install the interpreter that it names");
+    }
+    match subject.place.has(Path::new("/etc/apk")) {
+        true => advice("install it there, such as with `apk add bash`, or correct the first line"),
+        false => advice("install the interpreter there, or correct the first line"),
+    }
+}
+
+/// Its first line ends as on Windows.
+fn carriage_return(subject: &Subject<'_>, script: &Script, next: &Next) -> Vec<Result> {
+    let shown = subject.shown();
+    let way = repair(subject.edited(&format!("sed -i 's/\\r$//' {}", subject.here())));
+    // `env -S` takes it for a blank; what comes after the first line is another matter.
+    if splits(script) && !next.busybox {
+        return warning(
+            format!("lines of {shown} end as on Windows; env drops that on the first one only"),
+            "its interpreter may take the carriage returns for parts of words",
+            way,
+        );
+    }
+    let part = if script.argument.is_some() { "argument" } else { "name" };
+    failure(
+        format!(
+            "the first line of {shown} ends in a carriage return, which becomes part of the interpreter's {part}"
+        ),
+        Errno::ENOENT.desc(),
+        way,
+    )
+}
+
+/// Whether its interpreter is an `env` that takes its argument apart.
+fn splits(script: &Script) -> bool {
+    script.interpreter.ends_with("env")
+        && script.argument.as_deref().is_some_and(|argument| argument.starts_with("-S"))
+}
+
 fn first_line(subject: &Subject<'_>, script: &Script, next: &Next) -> Vec<Result> {
     let (shown, here) = (subject.shown(), subject.here());
     let interpreter = script.interpreter.display();
     let edit = |sed: &str| repair(subject.edited(&format!("sed -i '{sed}' {here}")));
     match script.wrong {
-        Some(Wrong::CarriageReturn) => {
-            let part = if script.argument.is_some() { "argument" } else { "name" };
-            return failure(
-                format!(
-                    "the first line of {shown} ends in a carriage return, which becomes part of the interpreter's {part}"
-                ),
-                Errno::ENOENT.desc(),
-                edit("s/\\r$//"),
-            );
-        }
+        Some(Wrong::CarriageReturn) => return carriage_return(subject, script, next),
         Some(Wrong::NoInterpreter) => {
             return failure(
                 format!("the first line of {shown} names no interpreter"),
@@ -477,7 +528,7 @@ fn first_line(subject: &Subject<'_>, script: &Script, next: &Next) -> Vec<Result
         found.extend(failure(
             format!("its interpreter {interpreter} is not in {}", subject.root()),
             "No such file or directory, though the script exists",
-            advice("install the interpreter there, or correct the first line"),
+            no_interpreter(subject, script, next),
         ));
     }
     if script.interpreter.is_relative() {

@@ -21,14 +21,14 @@ use crate::state::State;
 
 /// A repair that was tried.
 #[derive(Debug, Serialize)]
-pub struct Fixed {
+pub(crate) struct Fixed {
     /// The command that does the same.
-    pub repair: String,
+    repair: String,
     /// Whether it was done.
-    pub done: bool,
+    done: bool,
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    error: Option<String>,
 }
 
 /// Does what `findings` allow, after having asked.

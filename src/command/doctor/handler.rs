@@ -36,11 +36,14 @@ fn of_other(subject: &Subject<'_>, entry: &Entry) -> Vec<Result> {
         return Vec::new();
     }
     failure(
-        format!("{name} takes it, but its interpreter {interpreter} is not in {}", subject.root()),
+        format!(
+            "{name} is registered for it, but its interpreter {interpreter} is not in {}",
+            subject.root()
+        ),
         "No such file or directory, though the file exists",
-        advice(format!(
-            "install what has {interpreter}, or remove the entry: binfmtctl --uninstall {name}"
-        )),
+        check::remove(subject.state, name)
+            .by_hand()
+            .and(format!("or install what has {interpreter}")),
     )
 }
 
@@ -54,6 +57,12 @@ fn of_program(subject: &Subject<'_>, program: &Program<'_>) -> Vec<Result> {
             }
             _ => ok(format!("{} run here, by an entry that cannot be seen", programs_for(arch))),
         },
+        Runner::Entry(entry) if matches!(entry.rule, Rule::Extension(_)) => {
+            let found = of_other(subject, entry);
+            let what =
+                || format!("the entry {}, for all files with that ending, runs it", entry.name);
+            if found.is_empty() { ok(what()) } else { found }
+        }
         Runner::Entry(entry) => taken(subject, program, entry),
         Runner::Nobody => nobody(subject, program),
     }
@@ -79,15 +88,19 @@ fn taken(subject: &Subject<'_>, program: &Program<'_>, entry: &Entry) -> Vec<Res
     match &program.trial {
         Some(trial) if trial.ran.end != End::Status(0) => fails(subject, program, trial, name),
         Some(_) if !ran => in_empty_root(subject, entry, probe),
-        Some(_) => ok(format!("{name} takes it and works{version}")),
-        None if ran => ok(format!("{name} takes it and works{version}")),
+        Some(_) => ok(format!("{name} runs it{version}")),
+        None if ran => ok(format!("{name} runs it{version}")),
         None => match program.arch {
             Some(arch) => {
-                let what =
-                    format!("{name} takes it, but: {}", subject.state.why_not_running(entry));
+                let what = format!(
+                    "{name} is registered for it, but: {}",
+                    subject.state.why_not_running(entry)
+                );
                 failure(what, effect(probe), replace(subject.state, arch))
             }
-            None => unknown(format!("{name} takes it; whether that works is not known")),
+            None => {
+                unknown(format!("{name} is registered for it; whether that works is not known"))
+            }
         },
     }
 }
@@ -96,10 +109,10 @@ fn taken(subject: &Subject<'_>, program: &Program<'_>, entry: &Entry) -> Vec<Res
 fn in_empty_root(subject: &Subject<'_>, entry: &Entry, probe: Option<&Probe>) -> Vec<Result> {
     let why = match probe {
         Some(probe) => probe.outcome.to_string(),
-        None => return ok(format!("{} takes it and works", entry.name)),
+        None => return ok(format!("{} runs it", entry.name)),
     };
     warning(
-        format!("{} takes it and works here, but not in an empty root: {why}", entry.name),
+        format!("{} runs it here, but not in an empty root: {why}", entry.name),
         "it may fail in containers that hold little",
         advice(match subject.state.surroundings.as_ref().map(|around| &around.seccomp) {
             Some(Ok(true)) => {
@@ -123,7 +136,7 @@ fn effect(probe: Option<&Probe>) -> &'static str {
 fn fails(subject: &Subject<'_>, program: &Program<'_>, trial: &Trial, name: &str) -> Vec<Result> {
     if trial.cause.is_some() {
         // The row on the environment says why.
-        return ok(format!("{name} takes it"));
+        return ok(format!("{name} is registered for it"));
     }
     let Some(arch) = program.arch else { return Vec::new() };
     let state = subject.state;
@@ -149,7 +162,7 @@ fn fails(subject: &Subject<'_>, program: &Program<'_>, trial: &Trial, name: &str
             (format!("its emulator fails: exit status {status}"), "it ends at once")
         }
         End::NotEntered(_) | End::Interrupted => {
-            return unknown(format!("{name} takes it; it was not tried"));
+            return unknown(format!("{name} is registered for it; it was not tried"));
         }
     };
     let known = trial.ran.last.iter().find_map(|line| message::of_emulator(line));
@@ -161,7 +174,7 @@ fn fails(subject: &Subject<'_>, program: &Program<'_>, trial: &Trial, name: &str
         Some(message) => way.and(message.advice),
         None => way,
     };
-    failure(format!("{name} takes it, but {why}{said}"), effect, way)
+    failure(format!("{name} is registered for it, but {why}{said}"), effect, way)
 }
 
 /// What is wrong with the file that an entry names.
@@ -192,7 +205,7 @@ fn without_f(subject: &Subject<'_>, entry: &Entry, arch: Option<&Arch>) -> Vec<R
     if subject.place.has(&entry.interpreter) {
         return warning(
             format!(
-                "{name} takes it and lacks flag F; its interpreter {interpreter} is in this root, so it may run here"
+                "{name} is registered for it without flag F; its interpreter {interpreter} is in this root, so it may run here"
             ),
             "the same program in containers: No such file or directory",
             way,
@@ -200,7 +213,7 @@ fn without_f(subject: &Subject<'_>, entry: &Entry, arch: Option<&Arch>) -> Vec<R
     }
     failure(
         format!(
-            "{name} takes it, but lacks flag F, and its interpreter {interpreter} is not in {}",
+            "{name} is registered for it, but lacks flag F, and its interpreter {interpreter} is not in {}",
             subject.root()
         ),
         "No such file or directory, though the program exists",
@@ -228,13 +241,13 @@ fn nobody(subject: &Subject<'_>, program: &Program<'_>) -> Vec<Result> {
         }
     };
     if !instance.enabled {
-        let what = "binfmt_misc is disabled as a whole, so no entry takes it".to_owned();
+        let what = "binfmt_misc is disabled as a whole, so no emulator is started".to_owned();
         return failure(what, echo(subject.state, "1", "status"));
     }
     let disabled = |entry: &&Entry| !entry.enabled && entry.takes(start);
     if let Some(entry) = instance.entries.iter().find(disabled) {
         return failure(
-            format!("no entry takes it: {} would, but it is disabled", entry.name),
+            format!("{} is registered for it, but disabled", entry.name),
             echo(subject.state, "1", &entry.file),
         );
     }
@@ -245,7 +258,10 @@ fn nobody(subject: &Subject<'_>, program: &Program<'_>) -> Vec<Result> {
     }
     match instance.entry(&arch.emulator_name()) {
         Some(entry) => failure(
-            format!("no emulator for {arch} is registered: {} takes something else", entry.name),
+            format!(
+                "no emulator for {arch} is registered: {} is registered for something else",
+                entry.name
+            ),
             replace(subject.state, arch),
         ),
         None => failure(format!("no emulator for {arch} is registered"), install(arch)),
@@ -264,7 +280,7 @@ fn missed(
     let name = &entry.name;
     if arch::matches(subject.start(), &arch.magic(), &arch.mask()) {
         return failure(
-            format!("{name} misses it, as its magic and mask ask for too much: {near}"),
+            format!("{name} does not match it, as its magic and mask ask for too much: {near}"),
             replace(subject.state, arch),
         );
     }
@@ -272,7 +288,7 @@ fn missed(
         let copy = crate::tree::quoted(&format!("{}.elf", subject.path.display()));
         let copy = if subject.place.is_own() { copy } else { format!("{}.elf", subject.here()) };
         return failure(
-            format!("{name} misses it, as it is an AppImage: {near}"),
+            format!("{name} does not match it, as it is an AppImage: {near}"),
             repair(format!(
                 "cp {} {copy} && dd if=/dev/zero of={copy} bs=1 seek=8 count=3 conv=notrunc",
                 subject.here()
@@ -281,7 +297,7 @@ fn missed(
         );
     }
     failure(
-        format!("{name} misses it, as it is an unusual program: {near}"),
+        format!("{name} does not match it, as it is an unusual program: {near}"),
         advice("build it again, or ask where it comes from"),
     )
 }
@@ -343,10 +359,9 @@ fn unsupported(program: &Program<'_>) -> Vec<Result> {
         (83 | 105 | 93 | 195 | 165, _) => {
             ("it is for a microcontroller", "load it onto that, or into its own emulator")
         }
-        _ => (
-            "no entry takes it, and there is no emulator for its machine number",
-            "take a build for another architecture",
-        ),
+        _ => {
+            ("no emulator is known for its machine number", "take a build for another architecture")
+        }
     };
     failure(what, Errno::ENOEXEC.desc(), advice(way))
 }

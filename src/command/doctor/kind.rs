@@ -27,6 +27,8 @@ const KINDS: &[Kind] = &[
         machine or a download that broke off", |b| b.iter().all(|byte| *byte == 0)),
     kind("a pointer of Git LFS: the file itself was not fetched", "in its repository: git lfs install && git lfs pull; in CI, check \
         it out with LFS", |b| b.starts_with(b"version https://git-lfs.github.com/spec/")),
+    kind("an actually portable executable (APE), which no kernel knows by itself", "start it with a shell: sh FILE; entries for Windows \
+        programs (wine, WSLInterop) take it before that", |b| b.starts_with(b"MZqFpD='") || b.starts_with(b"jartsr='")),
     kind("a Windows program for .NET", "start it with `dotnet` or `mono`, or take the build for Linux", |b| is_pe(b) && contains(b, b"mscoree.dll")),
     kind("a Windows program", "take the build for Linux, or install Wine", is_pe),
     kind("a program for DOS or Windows", "take the build for Linux", |b| b.starts_with(b"MZ")),
@@ -195,6 +197,10 @@ mod tests {
             (
                 b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n",
                 "a pointer of Git LFS: the file itself was not fetched",
+            ),
+            (
+                b"MZqFpD='\n",
+                "an actually portable executable (APE), which no kernel knows by itself",
             ),
             (&pe(b"d\x86"), "a Windows program"),
             (&pe(b"mscoree.dll"), "a Windows program for .NET"),

@@ -10,6 +10,9 @@ use crate::arch::HOST;
 use crate::check::{Result, Way, advice, command, failure, ok, repair, unknown};
 use crate::tree::Unseen;
 
+/// `e_machine` of LoongArch.
+const LOONGARCH: u16 = 258;
+
 /// Names of the levels of x86-64, by their bits in a program's note.
 const LEVELS: [&str; 4] = ["x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4"];
 
@@ -85,7 +88,14 @@ fn way_to_loader(
         let words = format!("start it where {store} is, or take a build for this system{other}");
         return (format!(": it was built with {tool}"), advice(words));
     }
-    if home.id == "nixos" {
+    let old_world = program.elf.machine == LOONGARCH && loader.ends_with("lib64/ld.so.1");
+    if old_world {
+        let words = "take the build for the new world, whose loader is /lib64/ld-linux-loongarch-lp64d.so.1; kernels and emulators \
+            know the old one, of Loongnix and UOS, only with libLoL";
+        return (": it is of LoongArch's old world".to_owned(), advice(words));
+    }
+    if home.id == "nixos" || (home.loaders.is_empty() && subject.place.has(Path::new("/nix/store")))
+    {
         let words = "NixOS keeps no loader there: set programs.nix-ld.enable, or start it with `nix-shell -p steam-run --run`";
         return (": this is NixOS".to_owned(), advice(words));
     }

@@ -26,6 +26,8 @@ use crate::tree::{Seen, Unseen};
 pub(super) const MAX_DEPTH: usize = 5;
 /// How many files are looked at: with `env` a chain may go on for ever.
 const MAX_CHAIN: usize = 16;
+/// Where interpreters are.
+const USUAL: [&str; 3] = ["/usr/bin", "/bin", "/usr/local/bin"];
 /// Longest path that the kernel takes, and so longest loader's.
 const MAX_PATH: u64 = 4096;
 
@@ -63,6 +65,8 @@ pub(super) struct Next {
     pub(super) there: bool,
     /// What `env` is asked for, with the path where that is.
     pub(super) command: Option<(String, Option<PathBuf>)>,
+    /// One that may take its place, where it is not there: the same elsewhere, or python3 for python.
+    pub(super) instead: Option<PathBuf>,
     /// Whether `env` is one that does not know -S.
     pub(super) busybox: bool,
 }
@@ -208,6 +212,12 @@ impl<'a> Looker<'a> {
         let there =
             !script.interpreter.as_os_str().is_empty() && self.place.has(&script.interpreter);
         let mut next = Next { there, ..Next::default() };
+        if !there && script.interpreter.is_absolute() {
+            let name = script.interpreter.file_name().unwrap_or_default().to_string_lossy();
+            let names = [name.to_string(), format!("{name}3")];
+            let paths = names.iter().flat_map(|name| USUAL.map(|dir| Path::new(dir).join(name)));
+            next.instead = paths.into_iter().find(|path| self.place.has(path));
+        }
         if !there || script.interpreter.file_name() != Some(OsStr::new("env")) {
             return next;
         }
