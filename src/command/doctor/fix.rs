@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use nix::mount::{MsFlags, mount};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use serde::Serialize;
 
 use super::super::{Context, change};
@@ -109,7 +110,16 @@ fn one(context: &mut Context<'_>, fix: &Fix) -> Result<(), Error> {
         }
         Fix::Mount => mount_binfmt(&point),
         Fix::Writable => {
-            let flags = MsFlags::MS_REMOUNT;
+            // What else the mount forbids stays forbidden.
+            let kept = statvfs(&point).map(|fs| fs.flags()).unwrap_or(FsFlags::empty());
+            let kept = [
+                (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+                (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+                (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+            ]
+            .into_iter()
+            .filter(|(is, _)| kept.contains(*is));
+            let flags = kept.fold(MsFlags::MS_REMOUNT, |flags, (_, flag)| flags | flag);
             mount(None::<&str>, &point, None::<&str>, flags, None::<&str>)
                 .map_err(|errno| Error::system(Op::Mount, &point, errno))
         }

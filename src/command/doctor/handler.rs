@@ -88,8 +88,8 @@ fn taken(subject: &Subject<'_>, program: &Program<'_>, entry: &Entry) -> Vec<Res
     match &program.trial {
         Some(trial) if trial.ran.end != End::Status(0) => fails(subject, program, trial, name),
         Some(_) if !ran => in_empty_root(subject, entry, probe),
-        Some(_) => ok(format!("{name} runs it{version}")),
-        None if ran => ok(format!("{name} runs it{version}")),
+        Some(_) => ok(format!("{name} runs {}{version}", programs_for(program.arch))),
+        None if ran => ok(format!("{name} runs {}{version}", programs_for(program.arch))),
         None => match program.arch {
             Some(arch) => {
                 let what = format!(
@@ -109,10 +109,10 @@ fn taken(subject: &Subject<'_>, program: &Program<'_>, entry: &Entry) -> Vec<Res
 fn in_empty_root(subject: &Subject<'_>, entry: &Entry, probe: Option<&Probe>) -> Vec<Result> {
     let why = match probe {
         Some(probe) => probe.outcome.to_string(),
-        None => return ok(format!("{} runs it", entry.name)),
+        None => return ok(format!("{} runs such programs", entry.name)),
     };
     warning(
-        format!("{} runs it here, but not in an empty root: {why}", entry.name),
+        format!("{} runs such programs here, but not in an empty root: {why}", entry.name),
         "it may fail in containers that hold little",
         advice(match subject.state.surroundings.as_ref().map(|around| &around.seccomp) {
             Some(Ok(true)) => {
