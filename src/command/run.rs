@@ -361,6 +361,9 @@ pub(crate) fn map_ids(pid: Option<&str>, root: &Root, out: &mut dyn Write) -> Re
 
 /// Maps every id that there is here to itself, in the namespace that `pid` opened: what root makes in
 /// it belongs to whom it should. Root without CAP_SETUID gets its own id.
+///
+/// The very last id, which nobody has, is left out: programs take a map of all ids for the initial
+/// namespace's. runc then sets what only that may set, and fails.
 fn map_all(pid: &str, root: &Root) -> Result<(), Error> {
     for (map, own) in [("uid_map", geteuid().as_raw()), ("gid_map", getegid().as_raw())] {
         let here = root.proc("self").join(map);
@@ -368,7 +371,8 @@ fn map_all(pid: &str, root: &Root) -> Result<(), Error> {
             .map_err(|error| Error::system(Op::Read, &here, error))?;
         let ranges = here.lines().filter_map(|line| {
             let mut fields = line.split_whitespace();
-            let (first, count) = (fields.next()?, fields.nth(1)?);
+            let (first, count) = (fields.next()?, fields.nth(1)?.parse::<u32>().ok()?);
+            let count = count.min(u32::MAX - 1);
             Some(format!("{first} {first} {count}\n"))
         });
         let (all, path) = (ranges.collect::<String>(), root.proc(pid).join(map));
