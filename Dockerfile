@@ -1,6 +1,7 @@
 # The image: one static binary with all emulators inside. Build it with: docker build -t binfmtctl .
 #
-# For other hosts than this one, `--platform linux/arm64` cross-builds: nothing is emulated on the way.
+# For other hosts than this one, `--platform linux/arm64` cross-builds: nothing is emulated on the way. The hosts are amd64,
+# arm64, riscv64, ppc64le, s390x and loong64.
 #
 # EMULATORS=source builds small and fast emulators from Debian's source package, in a quarter of an hour or half;
 # EMULATORS=debian takes Debian's prebuilt ones: two minutes, and an image seven times as large.
@@ -35,7 +36,7 @@ WORKDIR /src
 RUN apt-get update && apt-get install -y --no-install-recommends musl-tools
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY .cargo/ .cargo/
-COPY scripts/lib scripts/debian scripts/build scripts/
+COPY scripts/lib scripts/debian scripts/guests scripts/build scripts/
 COPY src/ src/
 COPY licenses/ licenses/
 COPY LICENSE ./

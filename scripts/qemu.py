@@ -24,6 +24,7 @@ _ROWS = [
     Arch('ppc64el', 'ppc64le', 'powerpc64le-linux-gnu'),
     Arch('i386', 'i386', 'i686-linux-gnu'),
     Arch('amd64', 'x86_64', 'x86_64-linux-gnu'),
+    Arch('loong64', 'loongarch64', 'loongarch64-linux-gnu'),
     Arch('mips64el', 'mips64el', 'mips64el-linux-gnuabi64'),
     Arch('mips64', 'mips64', 'mips64-linux-gnuabi64'),
     Arch('mipsel', 'mipsel', 'mipsel-linux-gnu'),

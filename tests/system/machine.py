@@ -84,3 +84,8 @@ def need(*what: str) -> None:
 def own_arch() -> str:
     """Debian's name of this machine's architecture."""
     return output('dpkg', '--print-architecture')
+
+
+def on_bookworm() -> bool:
+    """Whether this machine's Debian is 12, which lacks some compilers, and calls some packages otherwise."""
+    return output('sh', '-c', '. /etc/os-release && echo "$ID$VERSION_ID"') == 'debian12'
