@@ -37,6 +37,8 @@ def built(request, work):
             guests = [guest for guest in GUESTS if guest != arch][:2]
             bins = work / 'hosts' / f'{arch}-{whose}'
             targets = [ARCHES[guest].target for guest in guests]
+            if whose == 'source' and arch == 'riscv64' and on_bookworm():
+                pytest.skip("Debian 12's linker ends with a signal on newer suites' libraries for riscv64")
             if whose == 'debian':
                 script('get-qemu', '--host', arch, '--out', bins)
             else:
