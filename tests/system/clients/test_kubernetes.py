@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from engine import VERSION, entries
-from machine import CACHE, TOP, run, script
+from machine import TOP, own_arch, run, script
 
 yaml = pytest.importorskip('yaml', reason='the package python3-yaml is missing')
 
@@ -57,17 +57,30 @@ def start(ctr):
     return lambda name, args, *options: ctr('run', '--rm', *options, IMAGE, name, '/usr/bin/binfmtctl', *args)
 
 
-def uname(ctr, arch):
+@pytest.fixture(scope='module')
+def node_root(work):
+    """A root with busybox, where containers get directories to mount on."""
+
+    def make(arch):
+        script('guests', work / 'node', arch)
+        return work / 'node' / arch
+
+    return make
+
+
+@pytest.fixture(scope='module')
+def uname(ctr, node_root):
     """What an ordinary container of a foreign image says, without rights and after all others have ended."""
-    script('guests', CACHE / 'guests', arch)
-    root = CACHE / 'guests' / arch
-    result = ctr('run', '--rm', '--rootfs', root, 'job', '/bin/busybox', 'uname', '-m')
-    return result.out.strip() or str(result)
+
+    def ask(arch):
+        result = ctr('run', '--rm', '--rootfs', node_root(arch), 'job', '/bin/busybox', 'uname', '-m')
+        return result.out.strip() or str(result)
+
+    return ask
 
 
-def test_what_others_register_goes_with_their_container(ctr):
-    script('guests', CACHE / 'guests', 'amd64')
-    root = CACHE / 'guests/amd64'
+def test_what_others_register_goes_with_their_container(ctr, node_root):
+    root = node_root(own_arch())
     result = ctr('run', '--rm', '--privileged', '--rootfs', root, 'other', '/bin/busybox', 'sh', '-ec', FORGETFUL)
     assert result.code == 0, str(result)
     assert entries() == []
@@ -82,8 +95,8 @@ def test_buildx_installs_all(ctr, start):
 
 
 @pytest.mark.parametrize(('arch', 'said'), [('arm64', 'aarch64'), ('riscv64', 'riscv64'), ('s390x', 's390x')])
-def test_the_node_runs_foreign_images_afterwards(arch, said, ctr):
-    assert uname(ctr, arch) == said
+def test_the_node_runs_foreign_images_afterwards(arch, said, uname):
+    assert uname(arch) == said
 
 
 def test_a_second_pod_on_the_node_changes_nothing(start):
@@ -98,10 +111,10 @@ def test_a_container_without_rights_sees_what_works(start):
     assert result.code == 0, str(result)
 
 
-def test_gitlab_runner_installs_what_it_names(ctr, start):
+def test_gitlab_runner_installs_what_it_names(start, uname):
     assert start('clean', ['--uninstall', 'all'], '--privileged').code == 0
     assert entries() == []
     result = start('binfmtctl', gitlab()['args'], '--privileged')
     assert result.code == 0, str(result)
     assert entries() == ['qemu-aarch64', 'qemu-riscv64']
-    assert uname(ctr, 'arm64') == 'aarch64'
+    assert uname('arm64') == 'aarch64'
