@@ -136,6 +136,10 @@ const NEW: &str = "new-";
 /// Emulators of another version are kept for so long after their last use.
 const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// The directory is one user's alone. But where an emulator starts programs by itself, those who are
+/// somebody else inside have to start it.
+const EMULATOR_MODE: u32 = 0o555;
+
 /// An emulator's file on its way into the cache.
 struct Writing<'a> {
     path: &'a Path,
@@ -154,8 +158,12 @@ impl<'a> Writing<'a> {
         loop {
             let _ = fs::remove_file(&beside);
             let mut new = File::options();
-            let file =
-                new.write(true).create_new(true).mode(0o500).open(&beside).map_err(failed)?;
+            let file = new
+                .write(true)
+                .create_new(true)
+                .mode(EMULATOR_MODE)
+                .open(&beside)
+                .map_err(failed)?;
             // Another run may have taken it for one that was left, until it was locked.
             let _ = flock(&file, FlockOperation::LockExclusive);
             if beside.exists() {
@@ -226,6 +234,7 @@ fn is_as_verified(path: &Path, size: u64) -> bool {
         let recorded = fs::read_to_string(path.with_extension("verified"))?;
         Ok(metadata.is_file()
             && is_private(&metadata)
+            && metadata.mode() & 0o777 == EMULATOR_MODE
             && metadata.size() == size
             && recorded == record(&metadata))
     };

@@ -2,10 +2,12 @@
 //!
 //! Since Linux 6.7 a user namespace may have a binfmt_misc of its own. This process opens one in which
 //! it is root, mounts and registers there, takes on its own uid again in a second namespace within,
-//! and becomes the program. All of it goes when the last process does.
+//! and becomes the program. All of it goes when the last process does. Where there is no binfmt_misc
+//! to be had, the program's emulator is started with it: see `directly`.
 
 #![expect(clippy::disallowed_methods, reason = "makes a namespace and a root for one program")]
 
+mod directly;
 mod sigpipe;
 
 use std::ffi::{CString, OsStr, OsString};
@@ -38,6 +40,7 @@ use crate::kernel;
 use crate::namespace;
 use crate::plan;
 use crate::root::Root;
+use crate::state::State;
 use crate::tree::Tree;
 
 /// First argument of the process that maps ids from outside; a pid follows.
@@ -49,40 +52,41 @@ pub(crate) const SUBCOMMAND: &str = "__map-ids";
 /// What prevents it: the kernel's or the host's settings, an emulator that is not at hand, the
 /// program's own start.
 pub(crate) fn run(context: &mut Context<'_>, request: &Run) -> Result<(), Error> {
-    let Some((program, arguments)) = request.command.split_first() else {
+    let Some(program) = request.command.first() else {
         return clean_cache(context);
     };
     // What is made on the way has the modes it is to have; the program has its caller's umask.
     let umask = umask(Mode::from_raw_mode(0o022));
     let root = context.root;
     let state = observe(root);
-    if let Some(v) = state.version().filter(|v| !kernel::OWN_INSTANCE.is_in(v)) {
-        return Err(Error::Host {
-            what: format!(
-                "kernel {}.{}.{} cannot give a user namespace a binfmt_misc of its own",
-                v.major, v.minor, v.patch
-            ),
-            hint: "use Linux 6.7 or newer, or install on the host as root: binfmtctl --install"
-                .to_owned(),
-        });
-    }
-    let emulators = wanted(context, request)?;
+    let lacking = state.version().filter(|v| !kernel::OWN_INSTANCE.is_in(v)).map(|v| {
+        let version = format!("{}.{}.{}", v.major, v.minor, v.patch);
+        format!("kernel {version} cannot give a user namespace a binfmt_misc of its own")
+    });
+    let emulators = match &lacking {
+        Some(why) => vec![directly::emulator(context.emulators, request, why)?],
+        None => wanted(context, request)?,
+    };
     let (paths, held) = unpack(context, &emulators)?;
-    let flags = plan::flags(&Options::default(), &state);
-    let registrations =
-        emulators.iter().zip(&paths).map(|(emulator, path)| emulator.registration(path, &flags));
-    let registrations = registrations.collect::<Result<Vec<_>, _>>()?;
 
     let (uid, gid) = (geteuid(), getegid());
     let processes = namespace::open_processes(root)
         .map_err(|error| Error::system(Op::Read, root.proc_dir(), error))?;
     open_namespace(root, request.map_root || uid.is_root())?;
-    let instance = if registrations.is_empty() { None } else { Some(mount_instance(root)?) };
-    if let Some(instance) = &instance {
-        registrations
-            .iter()
-            .try_for_each(|registration| write_registration(instance, registration))?;
-    }
+    let way = match lacking {
+        Some(why) => Way::Directly { why },
+        None => register(root, &state, &emulators, &paths)?,
+    };
+    let (instance, direct) = match way {
+        Way::ByEntries { instance } => (instance, None),
+        Way::Directly { why } => {
+            let only = directly::emulator(context.emulators, request, &why)?;
+            let path = emulators.iter().zip(&paths).find(|(one, _)| one.arch == only.arch);
+            let path = path.map(|(_, path)| path).ok_or(Error::NoEmulator(only.arch.oci))?;
+            directly::tell(context, only, request, &why);
+            (None, Some(directly::Direct::new(path, &why)?))
+        }
+    };
     drop(held);
     if let Some(dir) = &request.root {
         enter_root(root, dir, instance.as_deref(), &request.bind)?;
@@ -98,20 +102,59 @@ pub(crate) fn run(context: &mut Context<'_>, request: &Run) -> Result<(), Error>
         become_user(&processes, uid, gid)?;
     }
     rustix::process::umask(umask);
-    let errno = start(program, arguments);
+    let (file, words) = match direct {
+        Some(direct) => direct.command(&request.command)?,
+        None => (program.into(), request.command.clone()),
+    };
+    let errno = start(&file, &words);
     Err(Error::system(Op::Start, program, errno))
 }
 
-/// Becomes the program, with what our caller did about SIGPIPE; returns the reason where that fails.
-fn start(program: &OsStr, arguments: &[OsString]) -> std::io::Error {
+/// How a program gets to its emulator.
+enum Way {
+    /// By entries of this instance of our own; none where nothing is emulated.
+    ByEntries { instance: Option<PathBuf> },
+    /// The emulator is started with it, as entries cannot be had.
+    Directly { why: String },
+}
+
+/// Mounts an instance and registers these emulators there, if the kernel has a binfmt_misc at all.
+fn register(
+    root: &Root,
+    state: &State,
+    emulators: &[&Emulator],
+    paths: &[PathBuf],
+) -> Result<Way, Error> {
+    let flags = plan::flags(&Options::default(), state);
+    let registrations =
+        emulators.iter().zip(paths).map(|(emulator, path)| emulator.registration(path, &flags));
+    let registrations = registrations.collect::<Result<Vec<_>, _>>()?;
+    if registrations.is_empty() {
+        return Ok(Way::ByEntries { instance: None });
+    }
+    let instance = match mount_instance(root) {
+        Err(error) if error.errno() == Some(Errno::ENODEV) => {
+            return Ok(Way::Directly { why: "this kernel has no binfmt_misc".to_owned() });
+        }
+        other => other?,
+    };
+    registrations.iter().try_for_each(|one| write_registration(&instance, one))?;
+    Ok(Way::ByEntries { instance: Some(instance) })
+}
+
+/// Becomes what this file holds, by these words of which the first is its name, with what our caller did
+/// about SIGPIPE; returns the reason where that fails.
+fn start(file: &Path, words: &[OsString]) -> std::io::Error {
+    let Some((name, arguments)) = words.split_first() else { return Errno::EINVAL.into() };
     if !sigpipe::was_ignored() {
         // Sets it back to what it is by default.
-        return Command::new(program).args(arguments).exec();
+        return Command::new(file).arg0(name).args(arguments).exec();
     }
-    let all = std::iter::once(program).chain(arguments.iter().map(OsString::as_os_str));
+    let file = std::iter::once(file.as_os_str());
+    let all = file.chain(words.iter().map(OsString::as_os_str));
     let words: Result<Vec<_>, _> = all.map(|word| CString::new(word.as_bytes())).collect();
     match words.as_deref() {
-        Ok(words @ [program, ..]) => match execvp(program, words) {
+        Ok([file, words @ ..]) => match execvp(file, words) {
             Err(errno) => errno.into(),
             Ok(never) => match never {},
         },
