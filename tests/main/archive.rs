@@ -11,7 +11,7 @@ use crate::support::{Ran, SOURCE};
 
 const SUITES: [&str; 4] = ["trixie", "forky", "sid", "bookworm"];
 
-/// A small archive with keys of its own: each suite has one package, `thing`, for s390x alone.
+/// A small archive with keys of its own: each suite has `thing`, and `user` that depends on it, for s390x alone.
 struct Archive(TempDir);
 
 impl Archive {
@@ -59,12 +59,15 @@ impl Archive {
             .arg(&tree)
             .arg(self.package(suite)));
         let (size, sum) = weigh(&self.package(suite));
+        // Nobody unpacks it, so any file will do.
+        fs::copy(self.package(suite), self.path(&format!("pool/{suite}-user.deb"))).unwrap();
+        let stanza = |control: &str, name: &str| {
+            format!("{control}Filename: pool/{name}.deb\nSize: {size}\nSHA256: {sum}\n")
+        };
+        let user = control.replace("Package: thing\n", "Package: user\nDepends: thing\n");
+        let index = [stanza(&control, suite), stanza(&user, &format!("{suite}-user"))].join("\n");
         fs::create_dir_all(self.index(suite).parent().unwrap()).unwrap();
-        fs::write(
-            self.index(suite),
-            format!("{control}Filename: pool/{suite}.deb\nSize: {size}\nSHA256: {sum}\n"),
-        )
-        .unwrap();
+        fs::write(self.index(suite), index).unwrap();
         let (size, sum) = weigh(&self.index(suite));
         fs::write(
             self.path(&format!("dists/{suite}/Release")),
@@ -178,6 +181,24 @@ fn a_wrong_package_is_passed_over() {
     let archive = Archive::new();
     append(&archive.package("trixie"), "changed");
     archive.passes_trixie_over();
+}
+
+/// An index may verify and name what has not come yet, or is gone.
+#[test]
+fn a_suite_that_lacks_what_a_package_needs_is_passed_over() {
+    let archive = Archive::new();
+    fs::remove_file(archive.package("trixie")).unwrap();
+    let ran = archive.debian(&["suite", "s390x", "user"]).ok();
+    assert_eq!(ran.stdout, "forky\n", "{}", ran.stderr);
+    let why = ran.stderr.strip_prefix("debian: took forky for s390x user; trixie: trixie.deb: ");
+    assert!(why.is_some_and(|why| why.lines().count() == 1), "{}", ran.stderr);
+    // What the index names is no question where nothing of it is wanted, and patterns are understood.
+    let ran = archive.debian(&["suite", "s390x"]).ok();
+    assert_eq!(ran.stdout, "trixie\n", "{}", ran.stderr);
+    let ran = archive.debian(&["suite", "s390x", "?name(^user$)"]).ok();
+    assert_eq!(ran.stdout, "forky\n", "{}", ran.stderr);
+    let ran = archive.debian(&["suite", "s390x", "nonesuch"]);
+    assert_eq!((ran.stdout.as_str(), ran.code), ("", 3), "{}", ran.stderr);
 }
 
 #[test]

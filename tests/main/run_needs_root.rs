@@ -169,7 +169,7 @@ fn a_whole_root_compiles_and_runs_a_program() {
 
 /// As `nobody`, with subordinate ids that only this script's mount namespace knows of.
 ///
-/// `$SUITE` is one of Debian's that serves `arch`, `$SOURCE` its line for apt, `$OPTIONS` go into a root's apt.conf.
+/// `$SUITE` is one of Debian's that serves `arch` and what a small root has, `$SOURCE` its line for apt, `$OPTIONS` go into a root's apt.conf.
 #[track_caller]
 pub(crate) fn with_subordinate_ids(arch: &str, prepare: &str, script: &str) -> Ran {
     let _others = with_others();
@@ -177,7 +177,7 @@ pub(crate) fn with_subordinate_ids(arch: &str, prepare: &str, script: &str) -> R
     let prepared = format!(
         r#"mount --make-rprivate /; cd {dir}; touch /etc/subuid /etc/subgid
            echo nobody:200000:65536 >ids; mount --bind ids /etc/subuid; mount --bind ids /etc/subgid
-           debian={source}/scripts/debian; SUITE=$($debian suite {arch}); SOURCE=$($debian line $SUITE); OPTIONS=$($debian options)
+           debian={source}/scripts/debian; SUITE=$($debian suite {arch} '?essential' '?priority(required)' apt); SOURCE=$($debian line $SUITE); OPTIONS=$($debian options)
            export SUITE SOURCE OPTIONS PATH=$PATH:/usr/sbin:/sbin
            {prepare}
            chown nobody: home; export HOME=$PWD/home B=$PWD/binfmtctl; cd home

@@ -116,7 +116,8 @@ def root_of(work: Path) -> Callable[[str], Path]:
     """The archive of a root of a foreign architecture; its emulator has to be installed."""
 
     def make(arch: str) -> Path:
-        return make_root(f'root-{arch}.tar', work, script('debian', 'suite', arch), f'--architectures={arch}')
+        suite = script('debian', 'suite', arch, '?essential', 'apt')
+        return make_root(f'root-{arch}.tar', work, suite, f'--architectures={arch}')
 
     return make
 

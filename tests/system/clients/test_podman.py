@@ -31,7 +31,8 @@ def limit(name, what, most=None):
 def root(work, archive, installed_root_arm64):
     """The root that podman lives in."""
     own = own_arch()
-    made = make_root(f'podman-{own}.tar', work, script('debian', 'suite', own), f'--include={PACKAGES}')
+    suite = script('debian', 'suite', own, '?essential', 'apt', *PACKAGES.split(','))
+    made = make_root(f'podman-{own}.tar', work, suite, f'--include={PACKAGES}')
     path = work / 'podman'
     path.mkdir()
     output('tar', '-xpf', made, '--numeric-owner', '-C', path)

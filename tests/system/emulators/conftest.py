@@ -55,7 +55,7 @@ def nobody(home: Path, binfmtctl: Path) -> Nobody:
 @pytest.fixture(scope='session')
 def arm64_root(home: Path, nobody: Nobody, binfmtctl: Path) -> Path:
     """A root with apt and sudo, made by nobody, emulated."""
-    suite = script('debian', 'suite', 'arm64')
+    suite = script('debian', 'suite', 'arm64', '?essential', 'apt', 'sudo')
     words = ['mmdebstrap', '--quiet', '--mode=root', '--skip=chroot/mount', '--arch=arm64', '--variant=apt']
     words += [f'--aptopt={script("debian", "options")}', '--include=sudo', suite, 'root', '-']
     run_in = [binfmtctl, 'run', '--map-root', '--platform', 'arm64', '--']

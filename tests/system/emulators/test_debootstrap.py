@@ -25,7 +25,8 @@ def test_second_stage(arch, work, nobody):
     words = ['debootstrap', '--foreign', f'--arch={arch}', '--variant=minbase', f'--keyring={keyring}']
     # debootstrap may be older than the suite; all of them are made alike.
     recipe = '/usr/share/debootstrap/scripts/sid'
-    unpacked = run(*words, script('debian', 'suite', arch), stage, script('debian', 'mirror'), recipe)
+    suite = script('debian', 'suite', arch, '?essential', '?priority(required)', 'apt')
+    unpacked = run(*words, suite, stage, script('debian', 'mirror'), recipe)
     assert unpacked.code == 0, str(unpacked)
     output('tar', '-C', stage, '--exclude=./dev/*', '-cf', work / 'stage.tar', '.')
     subprocess.run(['rm', '-r', stage], check=True)
