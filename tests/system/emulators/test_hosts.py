@@ -142,3 +142,17 @@ def test_writes_what_a_boot_registers(host, binfmtctl, work):
             unpacked = (root / 'usr/local/lib/binfmtctl' / name).read_bytes()
             assert unpacked == (host.emulators / name).read_bytes()
     assert written[0] == written[1]
+
+
+@pytest.mark.skipif(own_arch() == 'arm64', reason='an emulator for this machine runs without being counted')
+def test_full_barriers_are_rare_on_arm64(work):
+    """amd64 programs with threads: loads are followed by a barrier for loads, stores preceded by one for stores."""
+    bins, counted = work / 'hosts/barriers', work / 'hosts/barriers.json'
+    script('qemu-build', '--host', 'arm64', '--targets', 'x86_64', '--out', bins)
+    script('bench', '--host', 'arm64', '--only', 'true,threads', '--json', counted, f'ours={bins}')
+    kinds = {row['work']: row['kinds']['ours'] for row in json.loads(counted.read_text())['results']}
+    assert min(kinds['threads'][kind] for kind in ('dmb-ishld', 'dmb-ishst')) > 1_000_000, kinds
+    # What is left are the emulator's own.
+    assert kinds['threads']['dmb-ish'] < kinds['threads']['dmb-ishst'] // 100, kinds
+    # A program with one thread needs none.
+    assert sum(kinds['true'][kind] for kind in ('dmb-ishld', 'dmb-ishst')) < 100_000, kinds
