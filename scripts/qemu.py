@@ -34,6 +34,7 @@ _ROWS = [
     Arch('sparc64', 'sparc64', 'sparc64-linux-gnu'),
     Arch('hppa', 'hppa', 'hppa-linux-gnu'),
     Arch('m68k', 'm68k', 'm68k-linux-gnu'),
+    Arch('alpha', 'alpha', 'alpha-linux-gnu'),
 ]
 # By Debian's name.
 ARCHES = {arch.debian: arch for arch in _ROWS}

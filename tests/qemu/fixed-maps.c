@@ -6,7 +6,8 @@
  * view, but not that of another process.
  * Addresses are other ones in each run.
  *
- * test-qemu: arches=arm64,armhf,riscv64,s390x,ppc64el,i386,mips64el runs=60 says='all right'
+ * test-qemu: arches=arm64,armhf,riscv64,s390x,ppc64el,i386,mips64el,sparc64,alpha
+ * test-qemu: dynamic=alpha runs=60 says='all right'
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,6 +29,10 @@
 /* Numbers from 403 on are the same everywhere, but for an offset. */
 #if defined(__mips64)
 enum { PIDFD_OPEN = 5434, PROCESS_MADVISE = 5440, MSEAL = 5462 };
+#elif defined(__mips__)
+enum { PIDFD_OPEN = 4434, PROCESS_MADVISE = 4440, MSEAL = 4462 };
+#elif defined(__alpha__)
+enum { PIDFD_OPEN = 544, PROCESS_MADVISE = 550, MSEAL = 572 };
 #else
 enum { PIDFD_OPEN = 434, PROCESS_MADVISE = 440, MSEAL = 462 };
 #endif
@@ -133,8 +138,9 @@ static void foreign_maps(struct list *foreign)
     for (int i = 0; i < all.count; i++) {
         struct range range = all.ranges[i];
 
-        range.start -= base;
-        range.end -= base;
+        /* Where the guest's pages are larger, a part of one is a whole one to it. */
+        range.start = (range.start - base) & -page;
+        range.end = (range.end - base + page - 1) & -page;
         if (range.start >= UINTPTR_MAX - page || range.end > UINTPTR_MAX || range.start >= range.end)
             continue;
         /* What is kept free for a guest with 32 bits is its own. */
@@ -264,18 +270,21 @@ static void sweep(void)
 static uint64_t start_of(const struct list *list, const struct range *range)
 {
     for (int i = 0; i < list->count; i++)
-        if (list->ranges[i].start <= range->start && range->end <= list->ranges[i].end)
-            return strcmp(list->ranges[i].rights, range->rights) == 0;
+        if (list->ranges[i].start <= range->start && range->end <= list->ranges[i].end &&
+            strcmp(list->ranges[i].rights, range->rights) == 0)
+            return 1;
     return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static struct list before, after;
     int fd, stop = 0, segment;
     pthread_t thread;
     void *own;
 
+    (void)argc;
+    (void)argv;
     page = sysconf(_SC_PAGESIZE);
     fd = syscall(SYS_memfd_create, MARKER, 0);
     if (fd < 0 || ftruncate(fd, page) != 0)
@@ -306,7 +315,14 @@ int main(void)
 #elif defined(__mips__)
         take(1ull << 37, 1ull << 37, 1);
 #elif defined(__x86_64__)
-        take(0x7fff8000, 0x10007fff8000 - 0x7fff8000, 1);
+        /* Emulators lie within AddressSanitizer's shadow on amd64: asked for alone, as it is known to be refused. */
+        if (argc > 1) {
+            take(0x7fff8000, 0x10007fff8000 - 0x7fff8000, 1);
+            stop = 1;
+            pthread_join(thread, NULL);
+            puts(failed ? "failed" : "all right");
+            return failed;
+        }
 #endif
     }
     for (int i = 0; i < before.count; i++) {

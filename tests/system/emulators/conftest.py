@@ -83,7 +83,9 @@ def compiler() -> Callable[[str], str]:
     def of(arch: str) -> str:
         if arch not in got:
             triplet = ARCHES[arch].triplet
-            need(f'gcc-{triplet.replace("_", "-")}', f'libc6-dev-{arch}-cross')
+            # alpha's has had another version from its beginning.
+            libc = 'libc6.1' if arch == 'alpha' else 'libc6'
+            need(f'gcc-{triplet.replace("_", "-")}', f'{libc}-dev-{arch}-cross')
             got[arch] = f'{triplet}-gcc'
         return got[arch]
 

@@ -12,6 +12,7 @@ first comment may say more, as words KEY=VALUE:
     like     debian: it must print what it prints with Debian's emulator, and end with the same status
     timeout  in seconds, for each run (120)
     flags    for the compiler, at the end of its command
+    dynamic  for which architectures, or all, it is not linked statically
     broken   for which architectures, or all, it is known to fail; when it does not any more, that is a failure, too
 """
 
@@ -39,6 +40,7 @@ class Program:
     like: str = ''
     timeout: str = '120'
     flags: str = ''
+    dynamic: str = ''
     broken: str = ''
 
     @classmethod
@@ -61,6 +63,10 @@ class Program:
             raise ValueError(f'{source}: test-qemu: like={program.like} runs={program.runs}')
         return program
 
+    def holds(self, key: str, arch: str) -> bool:
+        """Whether it says that of an architecture: by its name, or of all."""
+        return bool({arch, 'all'} & set(getattr(self, key).split(',')))
+
 
 def cases():
     for source in sorted((TOP / 'tests/qemu').glob('*.c')):
@@ -68,7 +74,7 @@ def cases():
         for arch in program.arches.split(','):
             for cpu in program.cpus.split(','):
                 name = f'{source.stem}-{arch}' + ('' if cpu == 'default' else f'-{cpu}')
-                broken = program.broken == 'all' or arch in program.broken.split(',')
+                broken = program.holds('broken', arch)
                 known = pytest.mark.xfail(broken, reason='told in its comment', strict=True)
                 yield pytest.param(program, arch, cpu, id=name, marks=known)
 
@@ -80,6 +86,8 @@ def setup_module():
 
 def start(emulators, program, arch, cpu, built):
     env = {} if cpu == 'default' else {'QEMU_CPU': cpu}
+    if program.holds('dynamic', arch):
+        env['QEMU_LD_PREFIX'] = f'/usr/{ARCHES[arch].triplet}'
     return run(emulators / f'qemu-{ARCHES[arch].target}', built, env=env, timeout=float(program.timeout))
 
 
@@ -88,7 +96,9 @@ def test_program(program, arch, cpu, request, compiler, ours, work):
     built = work / 'patches' / arch / program.source.stem
     if not built.exists():
         built.parent.mkdir(parents=True, exist_ok=True)
-        flags = ['-O2', '-static', '-pthread', '-o', built, program.source, *shlex.split(program.flags)]
+        flags = ['-O2', '-pthread', '-o', built, program.source, *shlex.split(program.flags)]
+        if not program.holds('dynamic', arch):
+            flags.append('-static')
         output(compiler(arch), *flags)
     emulator = ours / f'qemu-{ARCHES[arch].target}'
     assert emulator.exists(), f'there is no {emulator.name} in what --bins names: choose others with --arch'

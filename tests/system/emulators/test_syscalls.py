@@ -17,7 +17,8 @@ from qemu import ARCHES
 
 PROBES = Path(__file__).parent / 'syscalls.c'
 DOCUMENT = TOP / 'docs/system-calls.md'
-GUESTS = [arch for arch in ARCHES if arch != own_arch()]
+# Static programs for alpha crash, with Debian's emulators, too.
+GUESTS = [arch for arch in ARCHES if arch not in (own_arch(), 'alpha')]
 ROW = re.compile(r'\| `(?P<call>.*)` \| (?P<since>\S+) \| (?P<ours>.*) \| (?P<debians>.*) \|')
 
 
