@@ -102,7 +102,8 @@ pub(crate) fn run(context: &mut Context<'_>, request: &Run) -> Result<(), Error>
         become_user(&processes, uid, gid)?;
     }
     rustix::process::umask(umask);
-    let (file, words) = match direct {
+    // The file stays open until it is executed.
+    let (file, words) = match &direct {
         Some(direct) => direct.command(&request.command)?,
         None => (program.into(), request.command.clone()),
     };
