@@ -34,7 +34,8 @@ print(len(json.loads(t)), len(re.findall("[0-9]+5", t)), sum(hash(str(i)) & 1 fo
 PERL = 'my %h; $h{$_ % 7919} += length($_) x 2 for 1 .. 40000; print join(q(,), (sort { $a <=> $b } keys %h)[0 .. 3])'
 COUNTED = [
     Counted('true', ['@root/usr/bin/true']),
-    Counted('python', ['@root/usr/bin/python3', '-S', '-E', '-c', PYTHON]),
+    # The first run would compile what the others then find.
+    Counted('python', ['@root/usr/bin/python3', '-B', '-S', '-E', '-c', PYTHON]),
     Counted('perl', ['@root/usr/bin/perl', '-e', PERL]),
     Counted('gzip', ['@root/usr/bin/gzip', '-c', '@data/part']),
     Counted('xz', ['@root/usr/bin/xz', '-2', '-c', '@data/part']),
