@@ -130,6 +130,8 @@ def guest(binfmtctl: Path, home: Path, ours: Path, debians: Path) -> Callable[..
     def make(name: str, arch: str, *packages: str) -> Guest:
         root = CACHE / f'{name}-{arch}'
         script('guests', '--root', root, arch, 'coreutils', 'dash', 'libc-bin', *packages)
+        # Its package makes it when it is configured.
+        (root / 'mnt').mkdir(exist_ok=True)
         (root / 'etc/passwd').write_text('root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/sh\n')
         (root / 'etc/group').write_text('root:x:0:\nnogroup:x:65534:\n')
         (root / 'etc/hosts').write_text('127.0.0.1 localhost\n::1 localhost\n')
