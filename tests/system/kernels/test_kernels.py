@@ -94,7 +94,12 @@ def initramfs(kernel: Path, arch: str, bins: Path, work: Path) -> Path:
         shutil.copytree(guests / each, root / 'guests' / each, symlinks=True)
         (root / 'guests' / each / 'proc').mkdir()
     shutil.copy(HERE / 'init', root / 'init')
-    archive = work / f'{kernel.name}.cpio'
+    return pack(root, work / f'{kernel.name}.cpio')
+
+
+def pack(root: Path, archive: Path) -> Path:
+    """Makes an initramfs of a directory, which is then gone."""
+    need('cpio')
     output('sh', '-c', 'cd "$0" && find . | cpio --quiet -o -H newc -R 0:0 >"$1"', root, archive)
     shutil.rmtree(root)
     return archive
@@ -103,9 +108,13 @@ def initramfs(kernel: Path, arch: str, bins: Path, work: Path) -> Path:
 def boot(kernel: str, bins: Path, work: Path, log: Path | None) -> tuple[str, dict[str, Answer]]:
     """The kernel's version, and what it answers, by the words of init, in their order."""
     suite, arch = kernel.split('-')
-    need('cpio', {'amd64': 'qemu-system-x86', 'arm64': 'qemu-system-arm'}[arch])
     files = kernel_files(suite, arch, work)
-    archive = initramfs(files, arch, bins, work)
+    return start(kernel, arch, files, initramfs(files, arch, bins, work), log)
+
+
+def start(name: str, arch: str, files: Path, archive: Path, log: Path | None) -> tuple[str, dict[str, Answer]]:
+    """The same of a kernel with its initramfs, which is then gone."""
+    need({'amd64': 'qemu-system-x86', 'arm64': 'qemu-system-arm'}[arch])
     words = [*MACHINE[arch], '-accel', 'tcg,thread=multi', '-smp', '2', '-m', '2G', '-nodefaults', '-nographic']
     words += ['-serial', 'stdio', '-monitor', 'none', '-net', 'none', '-no-reboot']
     result = run(*words, '-kernel', files / 'vmlinuz', '-initrd', archive, timeout=900)
@@ -113,13 +122,13 @@ def boot(kernel: str, bins: Path, work: Path, log: Path | None) -> tuple[str, di
     console = result.out.replace('\r', '')
     if log:
         log.mkdir(parents=True, exist_ok=True)
-        (log / f'{kernel}.log').write_text(console)
-    assert result.code == 0, f'{kernel} did not come to an end: {result}'
+        (log / f'{name}.log').write_text(console)
+    assert result.code == 0, f'{name} did not come to an end: {result}'
     answers = {}
     for word, said, code in re.findall(r'ANSWER (.*?): (.*?) ?\[(\d+)\]$', console, re.MULTILINE):
         said = re.sub(r'\(registered, QEMU [^)]*\)\)', '(registered)', said)
         answers[word] = Answer(int(code), tuple(said.split('|')) if said else ())
-    assert answers, f'{kernel} gave no answer: {result}'
+    assert answers, f'{name} gave no answer: {result}'
     return ''.join(re.findall(r'KERNEL (.*)', console)), answers
 
 
