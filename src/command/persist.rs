@@ -254,8 +254,8 @@ fn remove(
             result(Path::new(link), Outcome::Failed(error));
         }
     }
+    manifested.written_by_persist(manifest).for_each(|path| tree.sweep(path));
     for path in &mine {
-        tree.sweep(path);
         match tree.remove(path) {
             Ok(()) => context.log.news(&format!("removed {}", tree.shown(path).display())),
             Err(error) => result(path, Outcome::Failed(error)),

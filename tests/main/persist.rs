@@ -371,7 +371,8 @@ fn leftovers_of_killed_runs_are_removed() {
         r#"{ROOT}
            lib=$R/usr/local/lib/binfmtctl
            mkdir -p $lib; echo half >$lib/.manifest.new; p --remove 2>&1; files; rmdir $lib
-           p --install arm64 2>/dev/null; echo half >$lib/.qemu-aarch64.new; p --remove 2>/dev/null; files; ls $R/usr/local/lib"#
+           p --install arm64 2>/dev/null; echo half >$lib/.qemu-aarch64.new; p --remove 2>/dev/null; files; ls $R/usr/local/lib
+           p --install arm64 2>/dev/null; mv $lib/qemu-aarch64 $lib/.qemu-aarch64.new; p --remove 2>/dev/null; files; ls $R/usr/local/lib"#
     ))
     .ok();
     assert_eq!(ran.stdout, "nothing was persisted there\n");

@@ -42,6 +42,12 @@ impl Manifest {
         }
     }
 
+    /// All files in it that `persist` may have written, also those that are not there: a run that is killed
+    /// names a file first, and may leave half of it beside its place.
+    pub(super) fn written_by_persist(&self, manifest: &Path) -> impl Iterator<Item = &Path> {
+        self.0.keys().map(PathBuf::as_path).filter(move |path| is_written(path, manifest))
+    }
+
     /// In the format of sha256sum, so that it can be checked by hand.
     pub(super) fn text(&self) -> String {
         let lines =
