@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 use nix::errno::Errno;
@@ -17,7 +17,7 @@ use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags, fstatfs, openat, openat2}
 
 use crate::entry::Entry;
 use crate::error::{Error, Op};
-use crate::mountinfo::Mounts;
+use crate::mountinfo::{Mounts, points_of};
 use crate::root::{MOUNT_POINT, Root};
 use crate::state::{Config, Fact, Instance, Mount, State, UserNamespace};
 
@@ -117,6 +117,7 @@ pub fn observe(root: &Root) -> State {
     let status = parse::<Status>(&root.proc("self/status"));
     let (mount, instance) = observe_entries(root);
     State {
+        covered: matches!(mount, Ok(Mount::Other(_))) && is_at(root, "binfmt_misc"),
         kernel: release.as_ref().map_err(Clone::clone).and_then(version),
         config: observe_config(root, name),
         filesystem: observe_filesystem(root),
@@ -214,6 +215,29 @@ fn observe_mount(root: &Root) -> Fact<Mount> {
             _ => Mount::Other(mounted.kind.to_string_lossy().into_owned()),
         },
     })
+}
+
+/// Whether such a file system is at the mount point, hidden or not.
+fn is_at(root: &Root, kind: &str) -> bool {
+    let mountinfo = fs::read(root.proc("self/mountinfo")).unwrap_or_default();
+    Mounts::on_the_way_to(root.mount_point(), &mountinfo)
+        .at_path()
+        .any(|mounted| mounted.kind == kind)
+}
+
+/// Where binfmt_misc can be seen, if it is not at the mount point but elsewhere.
+pub(crate) fn mounted_elsewhere(root: &Root) -> Option<PathBuf> {
+    if !matches!(observe_mount(root), Ok(Mount::None)) {
+        return None;
+    }
+    let mountinfo = fs::read(root.proc("self/mountinfo")).ok()?;
+    let points = points_of("binfmt_misc", &mountinfo).into_iter();
+    points
+        .filter(|at| {
+            let visible = Mounts::on_the_way_to(at, &mountinfo);
+            visible.visible().is_some_and(|mounted| mounted.kind == "binfmt_misc")
+        })
+        .find(|at| root.path(at).join("status").exists())
 }
 
 fn observe_config(root: &Root, release: &str) -> Fact<Config> {

@@ -59,6 +59,12 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Where file systems of one type are mounted.
+pub(crate) fn points_of(kind: &str, mountinfo: &[u8]) -> Vec<PathBuf> {
+    let lines = mountinfo.split(|byte| *byte == b'\n').filter_map(Mounted::parse);
+    lines.filter(|mounted| mounted.kind == kind).map(|mounted| mounted.at).collect()
+}
+
 /// All mounts of one mount namespace, and those among them that lie on the way to one path.
 #[derive(Debug)]
 pub(crate) struct Mounts<'a> {

@@ -189,7 +189,7 @@ impl Programs {
     fn run(&self, stage: &Stage, emulators: &Emulators) -> Probe {
         let mut outcome = stage.run(&self.files[0].0);
         if matches!(outcome, Outcome::Crashed(_)) {
-            outcome = stage.run(&self.files[0].0);
+            outcome = stage.run_and_listen(&self.files[0].0);
         }
         let mut probe = Probe {
             outcome,
@@ -337,7 +337,30 @@ impl Stage {
 
     /// Starts a test program and waits for its end.
     fn run(&self, name: &str) -> Outcome {
-        let mut child = match self.command(name).spawn() {
+        Self::outcome(&mut self.command(name))
+    }
+
+    /// The same; where it fails, with what it, or its emulator, said last.
+    fn run_and_listen(&self, name: &str) -> Outcome {
+        let Ok((from, to)) = io::pipe() else { return self.run(name) };
+        let mut command = self.command(name);
+        command.stderr(OwnedFd::from(to));
+        let outcome = Self::outcome(&mut command);
+        drop(command);
+        let Outcome::Crashed(how) = outcome else { return outcome };
+        let said = read_now(from);
+        let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+        // Of several lines the first is mostly what is wrong, and the others are how it is used.
+        let told =
+            lines.clone().find(|line| line.starts_with("qemu")).or_else(|| lines.next_back());
+        Outcome::Crashed(match told {
+            Some(line) => format!("{how}; it says: {}", line.chars().take(200).collect::<String>()),
+            None => how,
+        })
+    }
+
+    fn outcome(command: &mut Command) -> Outcome {
+        let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => return Outcome::Refused(error.raw_os_error().unwrap_or(0)),
         };
@@ -416,6 +439,15 @@ impl Stage {
             |family: &Family| Identity { family: family.name.to_owned(), version: String::new() };
         (Program::Emulator { is_static: is_static(&running) }, family.map(identity))
     }
+}
+
+/// Reads what is in a pipe already: something left behind may keep its other end open.
+fn read_now(mut from: io::PipeReader) -> String {
+    let mut bytes = vec![0; MOST_PRINTED];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let ready = matches!(poll(&mut [PollFd::new(&from, PollFlags::IN)], Some(&now)), Ok(1));
+    let got = if ready { from.read(&mut bytes).unwrap_or(0) } else { 0 };
+    String::from_utf8_lossy(&bytes[..got]).into_owned()
 }
 
 /// Reads what a process prints, at most so many bytes and for so long: an emulator that is none may

@@ -8,6 +8,7 @@ use crate::cli::{self, General, Request, Unclear};
 use crate::command::{self, Context, Log, run};
 use crate::emulator::Emulators;
 use crate::error::Error;
+use crate::host::mounted_elsewhere;
 use crate::probe;
 use crate::root::{MOUNT_POINT, Root};
 use crate::terminal::{Progress, Terminal};
@@ -55,8 +56,14 @@ fn run_request(request: Request, general: &General) -> Result<(), Error> {
         qemu_binary_prefix.as_deref().unwrap_or_default(),
     )?
     .with_progress(progress.clone());
-    let root = Root::of_this_system(&general.mount);
+    let mut root = Root::of_this_system(&general.mount);
     root.check_mount_point()?;
+    // Containers are given the host's at another place, as none may be mounted inside /proc.
+    if let Request::Doctor(_) = &request
+        && let Some(elsewhere) = mounted_elsewhere(&root)
+    {
+        root = Root::of_this_system(&elsewhere);
+    }
     // Not locked: threads that unpack emulators tell how far they are.
     let stderr = &mut io::stderr();
     let log = Log::new(stderr, log_terminal, progress, general);

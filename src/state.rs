@@ -103,6 +103,8 @@ pub struct State {
     pub mount_point: PathBuf,
     /// What is at the mount point.
     pub mount: Fact<Mount>,
+    /// Whether binfmt_misc is mounted there, too, below what hides it.
+    pub covered: bool,
     /// The instance that our programs are run by, where it can be seen.
     pub instance: Fact<Instance>,
     /// Which test programs ran just now.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::{Check, Level, Result, Way, echo, install, ok, remove, unknown};
-use crate::arch::{ARCHES, Arch, HOST};
+use crate::arch::{self, ARCHES, Arch, HOST};
 use crate::entry::{Entry, Rule};
 use crate::state::{Instance, Probe, State, Takers};
 
@@ -34,9 +34,10 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "entry-matches",
-        about: "every emulator's entry can match a program",
+        about: "every emulator's entry matches programs of its architecture, and no others",
         story: "A mask that demands bytes which programs do not have, as QEMU's own one for microblaze did, makes an \
-            entry that never takes anything.",
+            entry that never takes anything. One that demands too little takes programs of other architectures, which \
+            its emulator cannot run: \"Invalid ELF image for this architecture\".",
         blocks_install: false,
         run: matches,
     },
@@ -116,8 +117,23 @@ pub(super) fn result(level: Level, what: String, effect: String, way: Way) -> Re
 
 /// What people call the architectures that an entry is for: `arm64`; its own name if it is for none.
 pub(super) fn subject(entry: &Entry) -> String {
+    if let Some(own) = own(entry).filter(|own| entry.takes(&own.probe())) {
+        return own.oci.to_owned();
+    }
     let arches: Vec<_> = entry.arches().map(|arch| arch.oci).collect();
     if arches.is_empty() { entry.name.clone() } else { arches.join(",") }
+}
+
+/// The architecture that an emulator's entry is for, by its name.
+fn own(entry: &Entry) -> Option<&'static Arch> {
+    Arch::by_target(entry.name.strip_prefix("qemu-")?)
+}
+
+/// Architectures whose programs it takes, and that an entry for `own` is not to take.
+fn strays(entry: &Entry, own: &Arch) -> Vec<&'static Arch> {
+    let (magic, mask) = (own.magic(), own.mask());
+    let stray = |arch: &&'static Arch| !arch::matches(&arch.probe(), &magic, &mask);
+    entry.arches().filter(stray).collect()
 }
 
 pub(super) fn replace(state: &State, entry: &Entry) -> Way {
@@ -163,7 +179,12 @@ fn native(state: &State) -> Vec<Result> {
                 "no program of this machine starts any more".to_owned(),
                 echo(state, "-1", &entry.file),
             ));
-        } else if entry.is_qemu() && HOST.oci == "amd64" && entry.takes(&i386) {
+        } else if entry.is_qemu()
+            && HOST.oci == "amd64"
+            && entry.takes(&i386)
+            // `entry-matches` says that.
+            && own(entry).is_none_or(|own| own.oci == "386")
+        {
             match &runs_386 {
                 Some(Ok(true)) => found.push(result(
                     Level::Warning,
@@ -206,12 +227,36 @@ fn disabled(state: &State) -> Vec<Result> {
 
 fn matches(state: &State) -> Vec<Result> {
     each(state, "every emulator's entry can match a program", |entry| {
-        let by_magic = matches!(entry.rule, Rule::Magic { .. });
-        let known = Arch::by_target(entry.name.trim_start_matches("qemu-"));
-        (by_magic && known.is_some() && entry.arches().next().is_none()).then(|| {
-            let what = format!("{} matches no program of its architecture", entry.name);
-            result(Level::Failure, what, "it does nothing".to_owned(), remove(state, &entry.name))
-        })
+        let own = own(entry).filter(|_| matches!(entry.rule, Rule::Magic { .. }))?;
+        let takes_own = own.kinds().iter().any(|(_, program)| entry.takes(program));
+        let strays = strays(entry, own);
+        let names: Vec<_> = strays.iter().map(|arch| arch.oci).collect();
+        match (takes_own, strays.is_empty()) {
+            (true, true) => None,
+            (false, true) => Some(result(
+                Level::Failure,
+                format!("{} matches no program of its architecture", entry.name),
+                "it does nothing".to_owned(),
+                remove(state, &entry.name),
+            )),
+            (_, false) => {
+                // Those for which it was registered by mistake are to run as well.
+                let list = match takes_own {
+                    true => own.oci.to_owned(),
+                    false => format!("{},{}", own.oci, names.join(",")),
+                };
+                Some(result(
+                    Level::Failure,
+                    format!(
+                        "{} takes programs for {}: its magic and mask are not those of {own}",
+                        entry.name,
+                        names.join(", ")
+                    ),
+                    "these do not run: Invalid ELF image for this architecture".to_owned(),
+                    install(state, &list, true),
+                ))
+            }
+        }
     })
 }
 

@@ -1,11 +1,14 @@
 //! The kernel's side: is there a binfmt_misc, can it be reached, and does it take registrations.
 
+use std::path::Path;
+
 use super::{
     Check, Fix, Result, advice, command, echo, failure, install, ok, point, repair, unknown,
     warning,
 };
 use crate::arch::ARCHES;
 use crate::kernel;
+use crate::root::MOUNT_POINT;
 use crate::state::{Config, Mount, State, UserNamespace};
 
 const PRIVILEGED: &str = "run it as root; in a container, with --privileged";
@@ -160,7 +163,7 @@ fn private_instance(state: &State) -> Vec<Result> {
             install(state, "all", false).and(format!("or {END}")),
         ),
         (Ok(UserNamespace::Nested), Ok(_)) if !state.not_asked().is_empty() => not_asked(state),
-        (Ok(UserNamespace::Nested), Err(_)) if nothing_foreign_runs(state) => warning(
+        (Ok(UserNamespace::Nested), Err(_)) if nothing_foreign_runs(state) && !state.covered => warning(
             "no emulator works here: nothing is registered on the host, or this user namespace has a binfmt_misc of its own, which \
                 is empty",
             "programs for other architectures do not start here: exec format error",
@@ -226,7 +229,18 @@ fn privileges(state: &State) -> Vec<Result> {
 
 fn mounted(state: &State) -> Vec<Result> {
     match (&state.mount, &state.sys_admin) {
+        (Ok(Mount::Binfmt { .. }), _) if state.mount_point != Path::new(MOUNT_POINT) => {
+            ok(format!("binfmt_misc is mounted at {}", state.mount_point.display()))
+        }
         (Ok(Mount::Binfmt { .. }), _) => ok("binfmt_misc is mounted"),
+        (Ok(Mount::Other(fs)), _) if state.covered => failure(
+            format!("{fs} is mounted over binfmt_misc, which hides it"),
+            "entries cannot be seen, and installing from here fails",
+            match state.sys_admin {
+                Ok(true) => repair(format!("umount {}", point(state))),
+                _ => advice(format!("as root: umount {}", point(state))),
+            },
+        ),
         (Ok(Mount::None | Mount::Other(_)), _) if !state.mount_would_hide().is_empty() => ok(
             "binfmt_misc is not mounted here, and should not be: programs run by the entries of a namespace around this one, \
                 which a mount would hide",

@@ -209,7 +209,7 @@ fn lasting(state: &State) -> Vec<Result> {
         (Ok(false), _) => warning(
             "the host itself does not have binfmt_misc mounted",
             "what other tools register from a container goes as soon as that ends; binfmtctl anchors its own",
-            repair("mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc").and("on the host"),
+            advice("on the host: mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc"),
         ),
         (Err(why), _) => unknown(format!("whether the host holds binfmt_misc is unknown: {why}")),
     })

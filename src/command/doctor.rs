@@ -78,12 +78,15 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
             written(story.explain(context.out))
         }
         Doctor::Machine { fix: None, format } => {
-            let state = observe(context, false);
-            look_at_machine(context, &state, None, *format)
+            let mut state = observe(context, false);
+            look_at_machine(context, &mut state, environment, None, *format)
         }
         Doctor::Machine { fix: Some(consent), format } => {
             let all = context.general.verbose;
-            fix_and_look_again(context, *consent, (*format, all), |_, state| judge_machine(state))
+            let look = |context: &Context<'_>, state: &mut State| {
+                judge_machine(context, state, environment)
+            };
+            fix_and_look_again(context, *consent, (*format, all), look)
         }
         Doctor::Image { file, program, format } => {
             let state = observe(context, false);
@@ -92,14 +95,7 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
             tell_findings(context, *format, findings, true)
         }
         Doctor::Program { program, arguments, root, fix, run, limit, format } => {
-            let place = Tree::open(root).map(Place::from).map_err(|error| {
-                let why = error.errno().map_or(error.to_string(), |errno| errno.desc().to_owned());
-                let file = if root.is_file() { "; --image looks into images" } else { "" };
-                Error::Usage(format!(
-                    "--root {} cannot be looked into: {why}{file}",
-                    root.display()
-                ))
-            })?;
+            let place = open_root(root)?;
             let path = place.find(Path::new(program));
             let message = pasted(program, arguments)
                 .filter(|text| !run && message::is_known(text) && !place.has(&path));
@@ -110,20 +106,29 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
                 )));
             }
             if let Some(consent) = fix {
-                let look = |context: &Context<'_>, state: &State| {
+                let look = |context: &Context<'_>, state: &mut State| {
                     judge_program(context, state, environment, (&place, &path))
                 };
                 return fix_and_look_again(context, *consent, (*format, true), look);
             }
-            let state = observe(context, *run);
+            let mut state = observe(context, *run);
             if let Some(message) = message {
-                return look_at_machine(context, &state, Some(&message), *format);
+                return look_at_machine(context, &mut state, environment, Some(&message), *format);
             }
             let run = run.then_some(Start { arguments, limit: *limit });
             let looker = Looker { root: context.root, place: &place, state: &state, environment };
             look_at_program(context, &looker, &path, run, *format)
         }
     }
+}
+
+/// Opens the root that programs belong to.
+fn open_root(root: &Path) -> Result<Place, Error> {
+    Tree::open(root).map(Place::from).map_err(|error| {
+        let why = error.errno().map_or(error.to_string(), |errno| errno.desc().to_owned());
+        let file = if root.is_file() { "; --image looks into images" } else { "" };
+        Error::Usage(format!("--root {} cannot be looked into: {why}{file}", root.display()))
+    })
 }
 
 /// Observes everything, and gives up what rights nothing needs afterwards, unless it `acts`: starts a program, or
@@ -141,19 +146,27 @@ fn observe(context: &Context<'_>, acts: bool) -> State {
 
 fn look_at_machine(
     context: &mut Context<'_>,
-    state: &State,
+    state: &mut State,
+    environment: &Environment,
     message: Option<&str>,
     format: Format,
 ) -> Result<(), Error> {
-    let mut findings = judge_machine(state);
+    let mut findings = judge_machine(context, state, environment);
     let explained = message.and_then(|text| message::explain(text, state));
     findings.splice(..0, explained);
     let all = context.general.verbose;
     tell_findings(context, format, findings, all)
 }
 
-fn judge_machine(state: &State) -> Vec<Finding> {
+fn judge_machine(
+    context: &Context<'_>,
+    state: &mut State,
+    environment: &Environment,
+) -> Vec<Finding> {
+    let blamed = environment.blame(context.root, state);
     let mut findings = check::check(state);
+    let has = |path: &Path| context.root.path(path).exists();
+    findings.extend(handler::of_machine(environment, &blamed, has));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     as_user(&mut findings, state);
     findings
@@ -164,10 +177,10 @@ fn fix_and_look_again(
     context: &mut Context<'_>,
     consent: Consent,
     (format, all): (Format, bool),
-    look: impl Fn(&Context<'_>, &State) -> Vec<Finding>,
+    look: impl Fn(&Context<'_>, &mut State) -> Vec<Finding>,
 ) -> Result<(), Error> {
-    let state = observe(context, true);
-    let findings = look(context, &state);
+    let mut state = observe(context, true);
+    let findings = look(context, &mut state);
     if format == Format::Table {
         tell_text(context, &findings, all)?;
     }
@@ -175,9 +188,9 @@ fn fix_and_look_again(
     if fixes.is_empty() && format == Format::Table {
         return verdict(&findings);
     }
-    let state = observe(context, true);
+    let mut state = observe(context, true);
     let diagnosis =
-        Diagnosis { schema_version: 2, findings: look(context, &state), fixes: Some(fixes) };
+        Diagnosis { schema_version: 2, findings: look(context, &mut state), fixes: Some(fixes) };
     context.log.news("after that:");
     tell_diagnosis(context, format, &diagnosis, all)
 }
@@ -219,7 +232,8 @@ fn look_at_program(
         tell_text(context, &findings, true)?;
     }
     let ran = run::run(context.root, place, path, arguments, limit);
-    let mut outcome = outcome::judge(&ran, &chain);
+    let explained = findings.iter().any(|finding| finding.level == Level::Failure);
+    let mut outcome = outcome::judge(&ran, &chain, explained);
     as_user(&mut outcome, state);
     if format == Format::Table {
         tell_text(context, &outcome, true)?;

@@ -323,6 +323,79 @@ const IMAGES: &[Situation] = &[
     situation("I17 a directory that is none", "", "--image /etc", &["neither an OCI layout"], ""),
 ];
 
+/// Kinds of files, scripts and libraries that people meet.
+#[rustfmt::skip]
+const MORE_FILES: &[Situation] = &[
+    situation("P1 #! misspelt", r"script '!#/bin/sh\nexit 0\n'", "$T/x", &["a misspelt first line"], "$X $T/x"),
+    situation("P1b ! forgotten, Windows' line ends", r"script '#/bin/sh\r\nexit 0\r\n'", "$T/x", &["a misspelt first line"], "$X $T/x"),
+    situation("P2 #! below a comment", r"script '# Copyright\n#\n#!/bin/sh\nexit 0\n'", "$T/x", &["has its #! below other lines"], "$X $T/x"),
+    situation("P3 invisible character", r"script '#!\xc2\xa0/bin/sh\nexit 0\n'", "$T/x", &["an invisible character (U+00A0)"], "$X $T/x"),
+    situation("P3b zero width", r"script '#!/bin/\xe2\x80\x8bsh\nexit 0\n'", "$T/x", &["an invisible character (U+200B)"], "$X $T/x"),
+    situation("P4 relative interpreter", r"script '#!bin/sh\nexit 0\n'; cd /usr/lib", "$T/x", &["bin/sh is no whole path"], "$X $T/x"),
+    situation("P5 virtual environment removed", r"mkdir -p v/bin; printf '#!/home/me/v/bin/python3\n' >v/bin/x; chmod +x v/bin/x", "$T/v/bin/x", &["a virtual environment of Python's that was moved or removed"], "").never(NO_EDIT),
+    situation("P5b virtual environment moved", r"mkdir -p v/bin; ln -s /usr/bin/python3 v/bin/python3; printf '#!/home/me/v/bin/python3\n' >v/bin/x; chmod +x v/bin/x", "$T/v/bin/x", &["s|/home/me/v/bin/python3|/mnt/v/bin/python3|"], "$X $T/v/bin/x"),
+    situation("P6 Homebrew's bash", r"script '#!/opt/homebrew/bin/bash\nexit 0\n'", "$T/x", &["/opt/homebrew/bin/bash is not in /"], "$X $T/x"),
+    situation("P7 env python, where there is python3", r"mkdir -p root/usr/bin; cp $F/exit root/usr/bin/python3; cp $G/arm64/bin/busybox root/usr/bin/env; printf '#!/usr/bin/env python\n' >root/x; chmod +x root/x; install arm64",
+        "--root $T/root /x", &["env does not find python in", "s|python|python3|"], "chroot $T/root /x"),
+    situation("P8 Python without #!", r"script 'import sys\nsys.exit(0)\n'", "$T/x", &["without #!", "python3"], "$X $T/x"),
+    situation("P8b script of Windows without #!", r"script 'set -e\r\nexit 0\r\n'", "$T/x", &["without #!"], "$X $T/x"),
+    situation("P8c interpreter that is not here", r"script 'Write-Host hi\n'; mv x x.ps1", "$T/x.ps1", &["it seems to be a script for /usr/bin/env pwsh, which is not here"], "").never(NO_EDIT),
+    situation("P9 source in C", r"script '#include <stdio.h>\nint main(void){return 0;}\n'", "$T/x", &["source code"], "").never(NO_EDIT),
+    situation("P9b source in Go", r"script '// a tool\npackage main\n'", "$T/x", &["source code"], "").never(NO_EDIT),
+    situation("P10 YAML", r"script 'apiVersion: v1\nkind: Pod\n'", "$T/x", &["is YAML"], "").never(NO_EDIT),
+    situation("P11 Dockerfile", r"script '# build\nFROM debian\nRUN true\n'", "$T/x", &["a Dockerfile"], "").never(NO_EDIT),
+    situation("P12 unit of systemd's", r"script '[Unit]\nDescription=x\n'", "$T/x", &["a unit of systemd's"], "").never(NO_EDIT),
+    situation("P13 desktop entry", r"script '[Desktop Entry]\nExec=true\n'", "$T/x", &["a desktop entry"], "").never(NO_EDIT),
+    situation("P14 batch file", r"script '@echo off\r\necho hi\r\n'", "$T/x", &["a Windows batch file"], "").never(NO_EDIT),
+    situation("P15 base64", "base64 $F/exit >x; chmod +x x", "$T/x", &["is base64"], "").never(NO_EDIT),
+    situation("P16 linker's script", r"script '/* GNU ld script */\nGROUP ( libc.so.6 )\n'", "$T/x", &["a linker's script"], "").never(NO_EDIT),
+    situation("P17 database", r"script 'SQLite format 3\0'; head -c 100 /dev/zero >>x", "$T/x", &["an SQLite database"], "").never(NO_EDIT),
+    situation("P18 what curl said", r"script 'curl: (22) The requested URL returned error: 404\n'", "$T/x", &["a server's answer"], "").never(NO_EDIT),
+    situation("P19 started though it is cut short", "install arm64; head -c 700000 $G/arm64/bin/busybox >$T/x; chmod +x $T/x", "--run $T/x", &["is cut short", "the findings before this one tell why"], "").never(&["repair:"]),
+    situation("P20 copied without its libraries", "mkdir -p opt/bin opt/lib; compile 'int f(void){return 0;}' -shared -fPIC -Wl,-soname,libfoo.so.1 opt/lib/libfoo.so.1; ln -s libfoo.so.1 opt/lib/libfoo.so; \
+            compile 'int f(void); int main(void){return f();}' -Lopt/lib -lfoo '-Wl,-rpath,$ORIGIN/../lib/foo' opt/bin/x; mkdir b; cp opt/bin/x b/", "$T/b/x",
+        &["x needs libfoo.so.1", "(RUNPATH): /mnt/lib/foo (not there)", "copied or moved without its libraries"], ""),
+    situation("P21 library is a dangling link", "install arm64; root; l=$T/root/usr/lib/aarch64-linux-gnu/libselinux.so.1; rm $l; ln -s libselinux.so.1.99 $l", "--root $T/root ls",
+        &["libselinux.so.1 is a link to", "libselinux.so.1.99, which is not there"], ""),
+    situation("P22 library is empty", "install arm64; root; l=$(readlink -f $T/root/usr/lib/aarch64-linux-gnu/libselinux.so.1); : >$l", "--root $T/root ls", &["libselinux.so.1 is empty"], ""),
+    situation("P23 chroot of this machine's files, library forgotten", "native; rm $T/native/lib/x86_64-linux-gnu/libc.so.6", "--root $T/native /true", &["/true needs libc.so.6", "this machine has it"], "chroot $T/native /true"),
+    situation("P23b loader forgotten", "native; rm $T/native/lib64/ld-*", "--root $T/native /true", &["but not its loader"], "chroot $T/native /true"),
+    situation("P24 older library in LD_LIBRARY_PATH", "echo 'V1 { f; }; V2 { g; } V1;' >v; echo 'V1 { f; };' >w; compile 'int f(void){return 0;} int g(void){return 0;}' -shared -fPIC -Wl,-soname,libv.so.1 -Wl,--version-script=v libv.so; \
+            compile 'int g(void); int main(void){return g();}' -L$T -lv x; mkdir old; compile 'int f(void){return 0;}' -shared -fPIC -Wl,-soname,libv.so.1 -Wl,--version-script=w old/libv.so.1; \
+            mkdir up lib work; mount -t overlay -o lowerdir=/usr/lib/x86_64-linux-gnu,upperdir=up,workdir=work none /usr/lib/x86_64-linux-gnu; cp libv.so /usr/lib/x86_64-linux-gnu/libv.so.1; export LD_LIBRARY_PATH=$T/old", "$T/x",
+        &["x needs V2 of /mnt/old/libv.so.1", "unset LD_LIBRARY_PATH"], "$T/x"),
+    situation("P25 file closed to its reader", "mkdir d; cp /bin/true d/x; chmod 000 d; binfmtctl() { unshare -U --map-user=1000 $B \"$@\"; }", "$T/d/x", &["cannot be reached: Permission denied", "namei -l"], ""),
+    situation("P26 program of Android, started", "install arm64; elf x 64 le 183 0 /system/bin/linker64", "--run $T/x", &["a program for Android", "the findings before this one tell why"], ""),
+];
+
+/// What a machine has that is not as it should be.
+#[rustfmt::skip]
+const MORE_MACHINE: &[Situation] = &[
+    situation("Q1 QEMU_CPU of no CPU", "install arm64; export QEMU_CPU=nonsense", "", &["environment: QEMU_CPU=nonsense is to blame", "unable to find CPU model", "programs for arm64"], "$F/exit"),
+    situation("Q1b emulators print their version", "install arm64; export QEMU_VERSION=1", "", &["QEMU_VERSION=1 is set"], "test -z \"$($F/exit)\""),
+    situation("Q1c prefix that is not there", "install arm64; export QEMU_LD_PREFIX=/nowhere", "", &["QEMU_LD_PREFIX=/nowhere is set, and there is no such directory"], ""),
+    situation("Q1d healthy with a variable", "install arm64; export QEMU_CPU=max", "", &["found nothing wrong"], "").never(&["warning", "failure"]),
+    situation("Q2 address space", "install arm; ulimit -Sv 3000000", "", &["environment: the limit on address space is too low", "Unable to find a guest_base"], "$F/arm").never(&["emulator-runs", "--replace"]),
+    situation("Q2b address space, hard limit", "install arm; ulimit -v 3000000", "", &["environment: the limit on address space is too low", "it cannot be raised from here"], "").never(&["emulator-runs", "--replace"]),
+    situation("Q2c data", "install arm64; ulimit -Sd 3000", "", &["environment: the limit on data is too low"], "$F/exit").never(&["--replace"]),
+    situation("Q2d few open files, hard limit", "install arm64; binfmtctl() { (ulimit -n 5; exec $B \"$@\"); }", "$F/exit", &["only 5 files may be open at once", "whether that works is not known"], "").never(&["--replace", "failure"]),
+    situation("Q3 emulator's last words", r#"mount -t binfmt_misc none $M; compile '#include <stdio.h>
+            int main(int c,char**v){fprintf(stderr,"qemu-arm: %s: Invalid ELF image for this architecture\n",v[1]);return 1;}' -static q; register qemu-aarch64 $T/q POCF"#, "",
+        &["emulator-runs: qemu-aarch64", "it says: qemu-arm: /aarch64: Invalid ELF image for this architecture"], "$F/exit"),
+    situation("Q4 magic of another architecture", "mount -t binfmt_misc none $M; register qemu-arm $(command -v binfmtctl) POCF", "", &["qemu-arm takes programs for arm64: its magic and mask are not those of arm"], "$F/exit && $F/arm"),
+    situation("Q4b magic of all little-endian ELF of 32 bits", r"mount -t binfmt_misc none $M; printf ':qemu-arm:M:0:\\x7fELF\\x01\\x01\\x01::%s:POCF' $B >$M/register", "", &["qemu-arm takes programs for 386, mipsle"], "$F/arm").never(&["echo -1"]),
+    situation("Q5 movable programs alone", r"mount -t binfmt_misc none $M; narrow '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03\x00\xb7\x00' '\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff'", "",
+        &["its magic and mask miss programs at fixed addresses"], "$F/exit").never(&["matches no program"]),
+    situation("Q6 mounted elsewhere alone", r#"mkdir "$T/a b"; mount -t binfmt_misc none "$T/a b"; binfmtctl --mount "$T/a b" --install arm64 >/dev/null 2>&1; echo 0 >"$T/a b/qemu-aarch64""#, "", &["qemu-aarch64 is disabled", "'/mnt/a b/qemu-aarch64'"], "$F/exit"),
+    situation("Q7 something mounted over it", "install arm64; mount -t tmpfs none $M", "", &["tmpfs is mounted over binfmt_misc"], "test -e $M/qemu-aarch64"),
+    situation("Q8 no /proc", "install arm64; mkdir $T/c; cp $B $T/c/b; cp $F/exit $T/c/exit; binfmtctl() { chroot $T/c /b \"$@\"; }", "/exit", &["whether an emulator for arm64 is registered cannot be seen", "mount -t proc"], "").never(&["failure"]),
+    situation("Q9 message of Docker on a path of an emulator", "", "'exec /usr/bin/qemu-aarch64-static: no such file or directory'", &["an entry without flag F"], ""),
+    situation("Q10 message of Docker's builder", "", "'multiple platforms feature is currently not supported for docker driver'", &["docker buildx create"], ""),
+    situation("Q11 message of a shell on register", "", "'bash: /proc/sys/fs/binfmt_misc/register: Permission denied'", &["registering needs root"], ""),
+    situation("Q11b before it is mounted", "", "'bash: /proc/sys/fs/binfmt_misc/register: No such file or directory'", &["binfmt_misc is not mounted"], ""),
+    situation("Q12 message with a colon that is none", "", "'Assertion failed: page size'", &["as a message it is none that is known here"], "").never(&["docker save"]),
+];
+
 /// Environment and limits.
 #[rustfmt::skip]
 const ENVIRONMENT: &[Situation] = &[
@@ -346,7 +419,7 @@ const ENVIRONMENT: &[Situation] = &[
     situation("C20c the same, for the machine", "install arm64; binfmtctl() { deny 11 $B \"$@\"; }", "", &["emulator-runs", "system calls are filtered here (seccomp)"], "").never(&["repair: binfmtctl --install arm64"]),
     situation("C21 few open files", "install arm64; ulimit -Sn 9", "$F/exit", &["runs programs for", "only 9 files may be open at once"], "test $(ulimit -n) -gt 9").never(&["failure"]),
     situation("C22 personalities that hurt nobody", "install arm64,arm; for p in -R -3 -X -Z -L -S --uname-2.6; do setarch $p $F/exit && setarch $p $F/arm || echo broken $p; done; binfmtctl() { setarch -R -X -Z -L $B \"$@\"; }", "$F/arm", &["runs programs for"], "").never(&["warning", "failure", "broken"]),
-    situation("C5 no /proc", "install arm64; mkdir $T/c; cp $B $T/c/b; cp $F/exit $T/c/exit; binfmtctl() { chroot $T/c /b \"$@\"; }", "/exit", &["/exit is a program for arm64"], ""),
+    situation("C5 no /proc", "install arm64; mkdir $T/c; cp $B $T/c/b; cp $F/exit $T/c/exit; binfmtctl() { chroot $T/c /b \"$@\"; }", "/exit", &["/exit is a program for arm64"], "").never(&["failure", "--install"]),
 ];
 
 /// The entries.
@@ -574,6 +647,16 @@ fn score(name: &str, situations: &[Situation]) {
 #[test]
 fn a_programs_file_is_diagnosed_and_repaired() {
     score("the program's file", FILES);
+}
+
+#[test]
+fn more_files_are_diagnosed_and_repaired() {
+    score("more files", MORE_FILES);
+}
+
+#[test]
+fn more_of_a_machine_is_diagnosed_and_repaired() {
+    score("more of the machine", MORE_MACHINE);
 }
 
 #[test]

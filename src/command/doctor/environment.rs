@@ -13,8 +13,9 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
 
 use super::run::{End, Ran, watch};
-use crate::arch::Arch;
+use crate::arch::{ARCHES, Arch};
 use crate::root::Root;
+use crate::state::{RunBy, State};
 
 /// What is inherited by all that is started from here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,6 +89,13 @@ pub(super) struct Trial {
     pub(super) cause: Option<Cause>,
 }
 
+/// An architecture whose programs do not run from here, for what is inherited.
+#[derive(Debug)]
+pub(super) struct Blamed {
+    pub(super) arch: &'static Arch,
+    pub(super) trial: Trial,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Cause {
     Variable(String),
@@ -116,10 +124,37 @@ impl Environment {
         }
     }
 
-    /// Lets us open as many files as we may: what we look at is not to suffer from that limit.
+    /// Lets us open as many files as we may, and write files of any size: what we look at is not to suffer
+    /// from these limits.
     pub(super) fn raise_files(&self) {
         let (_, most) = self.files;
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+        if let Ok((_, most)) = getrlimit(Resource::RLIMIT_FSIZE) {
+            let _ = setrlimit(Resource::RLIMIT_FSIZE, most, most);
+        }
+    }
+
+    /// Tries the architectures that emulators run here, and keeps those that fail for what is inherited. A test
+    /// program that failed for a limit says nothing of its emulator, so it is forgotten.
+    pub(super) fn blame(&self, root: &Root, state: &mut State) -> Vec<Blamed> {
+        if self.variables.is_empty() && self.limits.is_empty() {
+            return Vec::new();
+        }
+        let emulated = |arch: &&'static Arch| {
+            state.matching_entry(arch).is_some() || state.run_by(arch) == Ok(Some(RunBy::Hidden))
+        };
+        let limit = Duration::from_secs(3);
+        let blamed = ARCHES.iter().filter(emulated).filter_map(|arch| {
+            let trial = self.try_out(root, arch, limit)?;
+            trial.cause.is_some().then_some(Blamed { arch, trial })
+        });
+        let blamed: Vec<_> = blamed.collect();
+        for Blamed { arch, trial } in &blamed {
+            if let (Some(Cause::Limit(_)), Ok(probes)) = (&trial.cause, &mut state.probes) {
+                probes.by_target.remove(arch.target);
+            }
+        }
+        blamed
     }
 
     pub(super) fn variable(&self, name: &str) -> Option<&str> {

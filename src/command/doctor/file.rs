@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::kind;
 use super::libraries::Family;
-use super::script::{BUFFER, Env, Hidden, Script, Wrong, env};
+use super::script::{self, BUFFER, Env, Hidden, Script, Wrong, env};
 use super::subject::{Content, MAX_DEPTH, Next, Program, Subject};
 use crate::arch::{Class, Data};
 use crate::check::{Result, Way, advice, command, failure, ok, repair, unknown, warning};
@@ -99,14 +99,15 @@ fn unseen(subject: &Subject<'_>, why: &Unseen) -> Vec<Result> {
 fn not_there(path: &Path) -> String {
     let name = path.display().to_string();
     let plain = !name.contains(['/', ' ']);
-    if path.is_relative() && (name.contains(':') || plain) {
+    let message = name.contains(' ');
+    if path.is_relative() && !message && (name.contains(':') || plain) {
         let name = crate::tree::quoted(&name);
         let or = if plain { "PATH leads to no such command; " } else { "" };
         return format!(
             "{or}if it is the name of an image: docker save -o FILE {name} and binfmtctl doctor --image FILE look into it"
         );
     }
-    if name.contains(' ') {
+    if message {
         return "check the path; as a message it is none that is known here: `binfmtctl doctor` looks at the machine".to_owned();
     }
     "check the path; with --root DIR if it belongs to another root".to_owned()
@@ -145,13 +146,29 @@ fn other(subject: &Subject<'_>, seen: &Seen, kind: &kind::Kind) -> Vec<Result> {
     let start = seen.start.as_deref().unwrap_or_default();
     let name = subject.path.file_name().unwrap_or_default().to_string_lossy();
     let text = kind.what.starts_with("a text");
+    let there = |line: &&str| {
+        let mut words = line.split(' ');
+        let there = subject.place.has(Path::new(words.next().unwrap_or_default()));
+        let by_env = line.starts_with("/usr/bin/env ");
+        there && (!by_env || words.all(|word| subject.place.command(Path::new(word)).is_some()))
+    };
     match kind::interpreter(&name, start).filter(|_| text) {
+        Some(interpreter) if there(&interpreter) => failure(
+            what,
+            effect,
+            repair(subject.edited(&format!(
+                "sed -i{} -e '1i #!{interpreter}' {}",
+                without_returns(start),
+                subject.here()
+            )))
+            .and(format!("if it is a script for {interpreter}, as it seems; else {}", kind.advice)),
+        ),
         Some(interpreter) => failure(
             what,
             effect,
-            repair(subject.edited(&format!("sed -i '1i #!{interpreter}' {}", subject.here()))).and(
-                format!("if it is a script for {interpreter}, as it seems; else {}", kind.advice),
-            ),
+            advice(format!(
+                "it seems to be a script for {interpreter}, which is not here: install that, and put #!{interpreter} on the first line"
+            )),
         ),
         None => failure(what, effect, advice(kind.advice)),
     }
@@ -160,9 +177,17 @@ fn other(subject: &Subject<'_>, seen: &Seen, kind: &kind::Kind) -> Vec<Result> {
 fn hides(subject: &Subject<'_>, hidden: Hidden) -> Vec<Result> {
     let (shown, here) = (subject.shown(), subject.here());
     let start = subject.start();
-    // Where lines end as on Windows, that has to go as well.
-    let returns = if start.windows(2).any(|pair| pair == b"\r\n") { " -e 's/\\r$//'" } else { "" };
+    let returns = without_returns(start);
+    let (_, line) = script::meant(start).unwrap_or((hidden, String::new()));
     let (what, command) = match hidden {
+        Hidden::Misspelt => (
+            "has a misspelt first line, which has to begin with #!",
+            format!("sed -i{returns} -e '1s|.*|{line}|' {here}"),
+        ),
+        Hidden::Late => (
+            "has its #! below other lines, and it has to come first",
+            format!("sed -i{returns} -e '1i {line}' {here}"),
+        ),
         Hidden::ByteOrderMark => (
             "begins with a byte order mark, which hides its #! from the kernel",
             format!("sed -i -e '1s/^\\xef\\xbb\\xbf//'{returns} {here}"),
@@ -180,6 +205,11 @@ fn hides(subject: &Subject<'_>, hidden: Hidden) -> Vec<Result> {
         ),
     };
     failure(format!("{shown} {what}"), Errno::ENOEXEC.desc(), repair(subject.edited(&command)))
+}
+
+/// What takes the line ends of Windows away, where a text has them.
+fn without_returns(start: &[u8]) -> &'static str {
+    if start.windows(2).any(|pair| pair == b"\r\n") { " -e 's/\\r$//'" } else { "" }
 }
 
 /// As iconv calls it: without a mark the byte order has to be named.
@@ -456,10 +486,50 @@ fn no_interpreter(subject: &Subject<'_>, script: &Script, next: &Next) -> Way {
         let sed = format!("sed -i '1s|{from}|{to}|' {}", subject.here());
         return repair(subject.edited(&sed)).and("or install the interpreter that it names");
     }
-    match subject.place.has(Path::new("/etc/apk")) {
-        true => advice("install it there, such as with `apk add bash`, or correct the first line"),
-        false => advice("install the interpreter there, or correct the first line"),
+    let name = script.interpreter.file_name().unwrap_or_default().to_string_lossy();
+    let dir = script.interpreter.parent().unwrap_or(Path::new("/"));
+    if name.starts_with("python")
+        && !["/usr/bin", "/bin", "/usr/local/bin"].map(Path::new).contains(&dir)
+    {
+        return advice(
+            "it belongs to a virtual environment of Python's that was moved or removed: make that anew (python3 -m venv --clear DIR) and \
+            install into it again",
+        );
     }
+    let there = |path: &str| subject.place.has(Path::new(path));
+    let tool = if there("/etc/apk") {
+        "apk add"
+    } else if there("/var/lib/dpkg") {
+        "apt-get install"
+    } else if there("/var/lib/rpm") || there("/usr/lib/sysimage/rpm") {
+        "dnf install"
+    } else {
+        return advice(format!("install {name} there, or correct the first line"));
+    };
+    advice(format!("install it there, mostly with `{tool} {name}`, or correct the first line"))
+}
+
+/// It is sought in the directory where the script is started.
+fn relative(subject: &Subject<'_>, script: &Script) -> Vec<Result> {
+    let interpreter = script.interpreter.display();
+    let text = interpreter.to_string();
+    let whole = Path::new("/").join(&script.interpreter);
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._+-".contains(c));
+    let way = match plain && subject.place.has(&whole) {
+        true => repair(subject.edited(&format!(
+            "sed -i '1s|{text}|{}|' {}",
+            whole.display(),
+            subject.here()
+        ))),
+        false => advice("write its whole path on the first line"),
+    };
+    failure(
+        format!(
+            "its interpreter {interpreter} is no whole path: it is sought in the directory where the script is started"
+        ),
+        "No such file or directory, though the script exists",
+        way,
+    )
 }
 
 /// Its first line ends as on Windows.
@@ -516,6 +586,18 @@ fn first_line(subject: &Subject<'_>, script: &Script, next: &Next) -> Vec<Result
         }
         Some(Wrong::ArgumentCut) | None => {}
     }
+    if let Some(c) = script::invisible(script) {
+        let bytes: String = c.to_string().bytes().map(|byte| format!("\\x{byte:02x}")).collect();
+        let blank = if ['\u{a0}', '\u{3000}'].contains(&c) { " " } else { "" };
+        return failure(
+            format!(
+                "the first line of {shown} has an invisible character (U+{:04X}) in it, which becomes part of a name",
+                u32::from(c)
+            ),
+            Errno::ENOENT.desc(),
+            edit(&format!("1s/{bytes}/{blank}/g")),
+        );
+    }
     let mut found = ok(format!("{shown} is a script for {interpreter}"));
     if script.wrong == Some(Wrong::ArgumentCut) {
         found.extend(warning(
@@ -524,18 +606,15 @@ fn first_line(subject: &Subject<'_>, script: &Script, next: &Next) -> Vec<Result
             advice("put them into the script, as `set` does for shells"),
         ));
     }
+    if script.interpreter.is_relative() {
+        found.extend(relative(subject, script));
+        return found;
+    }
     if !next.there {
         found.extend(failure(
             format!("its interpreter {interpreter} is not in {}", subject.root()),
             "No such file or directory, though the script exists",
             no_interpreter(subject, script, next),
-        ));
-    }
-    if script.interpreter.is_relative() {
-        found.extend(warning(
-            format!("its interpreter {interpreter} is sought in the directory where it is started"),
-            "it starts in one directory and not in another",
-            advice("write its whole path on the first line"),
         ));
     }
     found.extend(through_env(subject, script, next));
@@ -544,10 +623,18 @@ fn first_line(subject: &Subject<'_>, script: &Script, next: &Next) -> Vec<Result
 
 fn through_env(subject: &Subject<'_>, script: &Script, next: &Next) -> Vec<Result> {
     if let (Some((command, None)), root) = (&next.command, subject.root()) {
+        let newer = format!("{command}3");
+        let way = match subject.place.command(Path::new(&newer)) {
+            Some(_) if ["python", "pip"].contains(&command.as_str()) => {
+                let sed = format!("sed -i '1s|{command}|{newer}|' {}", subject.here());
+                repair(subject.edited(&sed)).and(format!("or install {command} there"))
+            }
+            _ => advice(format!("install {command} there, or put its directory into PATH")),
+        };
         return failure(
             format!("env does not find {command} in {root}"),
             format!("env: '{command}': No such file or directory"),
-            advice(format!("install {command} there")),
+            way,
         );
     }
     let argument = script.argument.as_deref().unwrap_or_default();

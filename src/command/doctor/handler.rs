@@ -1,15 +1,19 @@
 //! Rows on what runs a program: the CPU, an entry's emulator, and what that inherits. Pure.
 
+use std::path::Path;
+
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use super::environment::{Cause, Limit, Trial};
+use super::environment::{Blamed, Cause, Environment, Limit, Trial};
 use super::file::{foreign_system, is_program};
 use super::message;
 use super::run::End;
 use super::subject::{Content, Program, Runner, Subject};
 use crate::arch::{self, Arch, Class};
-use crate::check::{self, Result, Way, advice, echo, failure, ok, repair, unknown, warning};
+use crate::check::{
+    self, Finding, Result, Way, advice, echo, failure, ok, repair, unknown, warning,
+};
 use crate::entry::{Entry, Rule};
 use crate::state::{Interpreter, Outcome, Probe, State};
 
@@ -91,6 +95,9 @@ fn taken(subject: &Subject<'_>, program: &Program<'_>, entry: &Entry) -> Vec<Res
         Some(_) => ok(format!("{name} runs {}{version}", programs_for(program.arch))),
         None if ran => ok(format!("{name} runs {}{version}", programs_for(program.arch))),
         None => match program.arch {
+            Some(_) if let Err(why) = &subject.state.probes => unknown(format!(
+                "{name} is registered for it; whether that works is not known: {why}"
+            )),
             Some(arch) => {
                 let what = format!(
                     "{name} is registered for it, but: {}",
@@ -140,7 +147,8 @@ fn fails(subject: &Subject<'_>, program: &Program<'_>, trial: &Trial, name: &str
     }
     let Some(arch) = program.arch else { return Vec::new() };
     let state = subject.state;
-    let said = trial.ran.last.last().map_or(String::new(), |said| format!("; it says: {said}"));
+    let said = message::telling(&trial.ran.last)
+        .map_or(String::new(), |said| format!("; it says: {said}"));
     let unfit = unfit(program, state);
     let (why, effect) = match trial.ran.end {
         End::Refused(Errno::ENOEXEC) if state.not_asked().iter().any(|(of, _)| *of == arch) => {
@@ -230,6 +238,14 @@ fn nobody(subject: &Subject<'_>, program: &Program<'_>) -> Vec<Result> {
         Ok(instance) => instance,
         Err(why) => {
             return match program.arch {
+                Some(arch) if subject.state.mount.is_err() => vec![Result {
+                    level: check::Level::Unknown,
+                    what: format!(
+                        "whether an emulator for {arch} is registered cannot be seen: {why}"
+                    ),
+                    effect: String::new(),
+                    way: repair("mount -t proc proc /proc").and("then look again"),
+                }],
                 Some(arch) => failure(
                     format!(
                         "no emulator for {arch} is registered here; entries cannot be seen: {why}"
@@ -373,16 +389,55 @@ pub(super) fn environment(subject: &Subject<'_>) -> Vec<Result> {
     };
     let trial = program.trial.as_ref();
     if let Some((trial, cause)) = trial.and_then(|trial| Some((trial, trial.cause.as_ref()?))) {
-        return to_blame(subject, trial, cause);
+        return to_blame(subject.environment, trial, cause);
     }
     // Where it fails without them as well, they need not be told.
     if trial.is_some_and(|trial| trial.ran.end != End::Status(0)) {
         return Vec::new();
     }
-    let variables = subject.environment.variables.iter();
+    inherited(subject.environment, |path| subject.place.has(path))
+}
+
+/// Id of what is found of the machine as a whole.
+pub(super) const ENVIRONMENT: &str = "environment";
+
+/// The same, for all that emulators run: `blamed` did not.
+pub(super) fn of_machine(
+    environment: &Environment,
+    blamed: &[Blamed],
+    has: impl Fn(&Path) -> bool,
+) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut told: Vec<&Cause> = Vec::new();
+    for Blamed { trial, .. } in blamed {
+        let Some(cause) = trial.cause.as_ref().filter(|cause| !told.contains(cause)) else {
+            continue;
+        };
+        told.push(cause);
+        let alike = blamed.iter().filter(|other| other.trial.cause.as_ref() == Some(cause));
+        let arches: Vec<_> = alike.map(|other| other.arch.oci).collect();
+        for mut result in to_blame(environment, trial, cause) {
+            result.effect = format!(
+                "programs for {} that are started from here do not run: {}",
+                arches.join(", "),
+                result.effect
+            );
+            found.push(result);
+        }
+    }
+    if blamed.is_empty() {
+        let wrong = |result: &Result| result.level > check::Level::Ok;
+        found.extend(inherited(environment, has).into_iter().filter(wrong));
+    }
+    found.into_iter().map(|result| result.called(ENVIRONMENT)).collect()
+}
+
+/// What is inherited that does not stop emulators, and yet may hurt.
+fn inherited(environment: &Environment, has: impl Fn(&Path) -> bool) -> Vec<Result> {
+    let variables = environment.variables.iter();
     let mut found: Vec<_> =
-        variables.flat_map(|(name, value)| variable(subject, name, value)).collect();
-    let (files, most) = subject.environment.files;
+        variables.flat_map(|(name, value)| variable(&has, name, value)).collect();
+    let (files, most) = environment.files;
     if files < FEW_FILES {
         let way = match most > files {
             true => repair(format!("ulimit -Sn {most}")),
@@ -397,9 +452,9 @@ pub(super) fn environment(subject: &Subject<'_>) -> Vec<Result> {
 /// Fewer open files than programs can be expected to do with.
 const FEW_FILES: u64 = 64;
 
-fn to_blame(subject: &Subject<'_>, trial: &Trial, cause: &Cause) -> Vec<Result> {
-    let said =
-        trial.ran.last.last().map_or(String::new(), |said| format!("; the emulator says: {said}"));
+fn to_blame(environment: &Environment, trial: &Trial, cause: &Cause) -> Vec<Result> {
+    let said = message::telling(&trial.ran.last)
+        .map_or(String::new(), |said| format!("; the emulator says: {said}"));
     let effect = match trial.ran.end {
         End::TimedOut(_) => "it hangs",
         End::Signal(_) => "its emulator crashes",
@@ -409,9 +464,7 @@ fn to_blame(subject: &Subject<'_>, trial: &Trial, cause: &Cause) -> Vec<Result> 
         Cause::Variable(names) => {
             let values: Vec<_> = names
                 .split(' ')
-                .map(|name| {
-                    format!("{name}={}", subject.environment.variable(name).unwrap_or_default())
-                })
+                .map(|name| format!("{name}={}", environment.variable(name).unwrap_or_default()))
                 .collect();
             failure(
                 format!("{} is to blame{said}", values.join(" ")),
@@ -439,7 +492,7 @@ fn limit_way(limit: &Limit) -> Way {
 }
 
 /// What a variable that is set does to an emulator.
-fn variable(subject: &Subject<'_>, name: &str, value: &str) -> Vec<Result> {
+fn variable(has: &impl Fn(&Path) -> bool, name: &str, value: &str) -> Vec<Result> {
     let set = format!("{name}={value} is set");
     let unset = repair(format!("unset {name}"));
     match name {
@@ -454,7 +507,7 @@ fn variable(subject: &Subject<'_>, name: &str, value: &str) -> Vec<Result> {
             "where it lacks what a program uses: signal 4, SIGILL",
             unset,
         ),
-        "QEMU_LD_PREFIX" if !subject.place.has(std::path::Path::new(value)) => warning(
+        "QEMU_LD_PREFIX" if !has(Path::new(value)) => warning(
             format!("{set}, and there is no such directory"),
             "loaders and libraries are not found there",
             unset,

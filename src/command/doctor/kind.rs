@@ -56,6 +56,11 @@ const KINDS: &[Kind] = &[
     kind("LLVM bitcode, from which a compiler makes programs", "compile it with `clang`, or start it with `lli`", |b| b.starts_with(b"BC\xc0\xde") || b.starts_with(b"\xde\xc0\x17\x0b")),
     kind("compiled Erlang", "start it with `erl`", |b| b.starts_with(b"FOR1")),
     kind("a kernel image", "it is started by a boot loader", |b| b.get(514..518) == Some(b"HdrS")),
+    kind("an SQLite database", "it is no program: sqlite3 opens it", |b| b.starts_with(b"SQLite format 3\0")),
+    kind("an image of a disk or file system", "mount it, or start it in a virtual machine", is_disk),
+    kind("a file that is encrypted (age, GnuPG)", "decrypt it first", is_encrypted),
+    kind("an image of U-Boot's", "it is started by a boot loader", |b| b.starts_with(b"\x27\x05\x19\x56")),
+    kind("compiled GNU Guile or Emacs Lisp", "start it with the program that made it", |b| b.starts_with(b"GOOF") || b.starts_with(b";ELC")),
     kind("a picture", "it is no program", |b| b.starts_with(b"\x89PNG") || b.starts_with(b"\xff\xd8\xff") || b.starts_with(b"GIF8")),
     kind("a PDF document", "it is no program", |b| b.starts_with(b"%PDF-")),
     kind("a signature or a key, not the file that belongs to it", "fetch the file itself", |b| text(b).starts_with("-----BEGIN ")),
@@ -63,6 +68,16 @@ const KINDS: &[Kind] = &[
     kind("an XML document, mostly a server's answer in place of the file", FETCH, |b| text(b).starts_with("<?xml")),
     kind("a JSON document, mostly a server's answer in place of the file", FETCH, is_json),
     kind("a server's answer in place of the file", FETCH, is_answer),
+    kind("a linker's script: text that stands for a library", "the library itself is the file with a number after .so: name that, or install its \
+        package again", is_linker_script),
+    kind("a unit of systemd's", "copy it to /etc/systemd/system and start it with `systemctl start`", |b| first_line_is(b, &["[Unit]", "[Service]"])),
+    kind("a desktop entry", "start the program that stands after Exec= in it, or the entry with `gio launch`", |b| first_line_is(b, &["[Desktop Entry]"])),
+    kind("a Windows batch file", "take the script for Linux, mostly of the same name with .sh or without an ending", is_batch),
+    kind("source code, which a compiler makes a program of", "compile it, and start what comes of it: for C, `cc FILE -o PROGRAM`", is_source),
+    kind("YAML, which is data and no program", "give it to the tool that reads it (kubectl, docker compose, ansible-playbook), or name the program itself", is_yaml),
+    kind("a Dockerfile", "build an image of it: docker build -f FILE .", is_dockerfile),
+    kind("a diff", "apply it: patch -p1 < FILE", |b| text(b).starts_with("diff --git ") || text(b).starts_with("--- a/")),
+    kind("base64, which hides the file itself", "unpack it: base64 -d FILE > PROGRAM", is_base64),
     kind("a PHP script", "start it with `php`", |b| text(b).starts_with("<?php")),
     kind("a text without #! on its first line", TEXT, |b| !b.contains(&0) && std::str::from_utf8(&b[..whole(b)]).is_ok()),
     kind("neither a program nor a script", "look at what `file` says of it", |_| true),
@@ -89,6 +104,111 @@ fn whole(bytes: &[u8]) -> usize {
 fn text(bytes: &[u8]) -> &str {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     std::str::from_utf8(&bytes[..whole(bytes)]).unwrap_or_default().trim_start()
+}
+
+/// Whether its first line that is no comment is one of these.
+fn first_line_is(bytes: &[u8], lines: &[&str]) -> bool {
+    let mut told = text(bytes).lines().map(str::trim);
+    let first = told.find(|line| !line.is_empty() && !line.starts_with(['#', ';']));
+    first.is_some_and(|first| lines.contains(&first))
+}
+
+fn is_linker_script(bytes: &[u8]) -> bool {
+    let text = text(bytes);
+    text.starts_with("/* GNU ld script")
+        || ["GROUP (", "GROUP(", "INPUT (", "INPUT(", "OUTPUT_FORMAT("]
+            .iter()
+            .any(|word| text.starts_with(word))
+}
+
+/// Of C and its kin, Go, Rust, Java.
+fn is_source(bytes: &[u8]) -> bool {
+    const STARTS: [&str; 10] = [
+        "#include ",
+        "#include<",
+        "#define ",
+        "#ifndef ",
+        "#pragma ",
+        "package main",
+        "int main(",
+        "fn main(",
+        "using namespace ",
+        "public class ",
+    ];
+    let text = text(bytes);
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    text.starts_with("/*") && text.contains("#include")
+        || lines
+            .find(|line| !line.starts_with("//"))
+            .is_some_and(|line| STARTS.iter().any(|start| line.starts_with(start)))
+}
+
+/// Two lines of `key: value`, or the mark that it begins with.
+fn is_yaml(bytes: &[u8]) -> bool {
+    let text = text(bytes);
+    let key = |line: &str| {
+        line.split_once(':').is_some_and(|(key, rest)| {
+            !key.is_empty()
+                && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+                && (rest.is_empty() || rest.starts_with(' '))
+        })
+    };
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty() && !line.starts_with('#'))
+        .take(3)
+        .collect();
+    let mark = lines.first().is_some_and(|line| line.trim_end() == "---");
+    let inner = |line: &&str| line.starts_with([' ', '-']) || key(line.trim_end());
+    match mark {
+        true => lines.len() > 1 && lines[1..].iter().all(inner),
+        false => lines.len() > 1 && key(lines[0].trim_end()) && lines.iter().all(inner),
+    }
+}
+
+fn is_dockerfile(bytes: &[u8]) -> bool {
+    let mut lines = text(bytes)
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut first = lines.next().unwrap_or_default();
+    if first.starts_with("ARG ") {
+        first = lines.next().unwrap_or_default();
+    }
+    first.starts_with("FROM ")
+}
+
+/// Lines of one length, of base64's characters alone.
+fn is_base64(bytes: &[u8]) -> bool {
+    let text = text(bytes);
+    let first = text.lines().next().unwrap_or_default();
+    let of_it = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+    first.len() >= 60
+        && first.len() <= 76
+        && text.chars().all(|c| of_it(c) || c == '\n' || c == '\r')
+        || first.len() > 76 && first.starts_with("f0VMR") && first.chars().all(of_it)
+}
+
+fn is_batch(bytes: &[u8]) -> bool {
+    let text = text(bytes).to_lowercase();
+    ["@echo off", "@rem ", "rem ", "@setlocal", "::"].iter().any(|start| text.starts_with(start))
+}
+
+fn is_encrypted(bytes: &[u8]) -> bool {
+    let starts: [&[u8]; 3] = [b"age-encryption.org/", b"-----BEGIN PGP MESSAGE", b"-----BEGIN AGE"];
+    starts.iter().any(|start| bytes.starts_with(start))
+}
+
+/// A partition table, or one of ext4, XFS, ISO 9660, QEMU's.
+fn is_disk(bytes: &[u8]) -> bool {
+    let at = |at: usize, magic: &[u8]| bytes.get(at..at + magic.len()) == Some(magic);
+    at(0, b"QFI\xfb")
+        || at(0, b"XFSB")
+        || at(0, b"KDMV")
+        || at(510, b"\x55\xaa")
+        || at(512, b"EFI PART")
+        || at(1080, b"\x53\xef")
+        || at(0x8001, b"CD001")
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
@@ -129,7 +249,10 @@ fn is_json(bytes: &[u8]) -> bool {
 
 /// A short text as servers send it with an error.
 fn is_answer(bytes: &[u8]) -> bool {
-    const SAID: [&str; 13] = [
+    const SAID: [&str; 16] = [
+        "curl: (",
+        "requested url returned error",
+        "no such object",
         "not found",
         "404",
         "403 ",
@@ -158,6 +281,13 @@ pub(super) fn interpreter(name: &str, start: &[u8]) -> Option<&'static str> {
         "rb" => Some("/usr/bin/env ruby"),
         "js" | "mjs" => Some("/usr/bin/env node"),
         "lua" => Some("/usr/bin/env lua"),
+        "ps1" => Some("/usr/bin/env pwsh"),
+        "zsh" => Some("/usr/bin/env zsh"),
+        "fish" => Some("/usr/bin/env fish"),
+        "awk" => Some("/usr/bin/awk -f"),
+        "php" => Some("/usr/bin/env php"),
+        "tcl" => Some("/usr/bin/env tclsh"),
+        "R" => Some("/usr/bin/env Rscript"),
         "bash" => Some("/bin/bash"),
         _ => None,
     };
@@ -171,16 +301,63 @@ pub(super) fn interpreter(name: &str, start: &[u8]) -> Option<&'static str> {
     // Written for bash: what other shells do not understand.
     let bash = lines()
         .any(|line| line.contains("[[ ") || line.starts_with("function ") || line.contains("=("));
-    by_name.or(match (shell, bash) {
+    by_name.or_else(|| by_words(text(start))).or(match (shell, bash) {
         (true, true) => Some("/bin/bash"),
         (true, false) => Some("/bin/sh"),
         _ => None,
     })
 }
 
+/// Told by what only one language begins a line with.
+fn by_words(text: &str) -> Option<&'static str> {
+    let code = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    let first = text.lines().map(str::trim).find(code).unwrap_or_default();
+    let words: Vec<_> = first.split_whitespace().collect();
+    let name = |word: &str| word.chars().all(|c| c.is_alphanumeric() || "_.,".contains(c));
+    match words.as_slice() {
+        ["import", module] if name(module) => Some("/usr/bin/env python3"),
+        ["import", module, "as", ..] if name(module) => Some("/usr/bin/env python3"),
+        ["from", module, "import", ..] if name(module) => Some("/usr/bin/env python3"),
+        ["def" | "class", .., last] if last.ends_with(':') => Some("/usr/bin/env python3"),
+        ["use", "strict;" | "warnings;"] => Some("/usr/bin/env perl"),
+        ["require", word, ..] if word.starts_with(['\'', '"']) => Some("/usr/bin/env ruby"),
+        ["const" | "let" | "var", _, "=", word, ..] if word.starts_with("require(") => {
+            Some("/usr/bin/env node")
+        }
+        ["\"use" | "'use", ..] => Some("/usr/bin/env node"),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_that_are_no_scripts_are_told_by_their_first_words() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"#include <stdio.h>\n", "source code, which a compiler makes a program of"),
+            (b"// a\npackage main\n", "source code, which a compiler makes a program of"),
+            (b"apiVersion: v1\nkind: Pod\n", "YAML, which is data and no program"),
+            (b"---\n- hosts: all\n", "YAML, which is data and no program"),
+            (b"note: see below\nand more text\n", "a text without #! on its first line"),
+            (b"# x\nFROM debian\nRUN true\n", "a Dockerfile"),
+            (b"[Unit]\nDescription=x\n", "a unit of systemd's"),
+            (b"[Desktop Entry]\n", "a desktop entry"),
+            (b"@echo off\r\necho hi\r\n", "a Windows batch file"),
+            (
+                b"/* GNU ld script */\nGROUP ( x )\n",
+                "a linker's script: text that stands for a library",
+            ),
+            (
+                b"f0VMRgIBAQAAAAAAAAAAAAIAtwABAAAAeABAAAAAAABAAAAAAAAAAAAAAAAAAAAA\nAAAA\n",
+                "base64, which hides the file itself",
+            ),
+        ];
+        for (bytes, what) in cases {
+            assert_eq!(of(bytes).what, *what, "{bytes:?}");
+        }
+    }
 
     #[test]
     fn each_kind_is_told_by_its_first_bytes() {
@@ -237,6 +414,7 @@ mod tests {
             (b"echo hello\n", "a text without #! on its first line"),
             (b"{ echo hello; }\n", "a text without #! on its first line"),
             (b"caf\xc3", "a text without #! on its first line"),
+            (b"SQLite format 3\0", "an SQLite database"),
             (b"\x80\x81\x82", "neither a program nor a script"),
         ];
         for (bytes, what) in cases {
@@ -251,6 +429,9 @@ mod tests {
             ("x", "set -e\nif [[ $1 = x ]]; then :; fi\n", Some("/bin/bash")),
             ("x.py", "import os\n", Some("/usr/bin/env python3")),
             ("x.sh", "true\n", Some("/bin/sh")),
+            ("x", "import os\nprint(1)\n", Some("/usr/bin/env python3")),
+            ("x", "import the goods first\n", None),
+            ("x.ps1", "Write-Host hi\n", Some("/usr/bin/env pwsh")),
             ("README", "What this is, echoes of it\n", None),
             ("passwd", "root:x:0:0:root:/root:/bin/bash\n", None),
         ] {

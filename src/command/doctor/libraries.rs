@@ -2,12 +2,14 @@
 //! (`elf/dl-load.c`, `elf/dl-cache.c`) or musl's (`ldso/dynlink.c`). Only reads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use super::kind;
 use super::linking::{self, Linking};
 use super::place::Place;
 use crate::arch::{Arch, Class, Data};
 use crate::elf::{self, Elf};
+use crate::tree::{Tree, Unseen};
 
 /// How many libraries are followed: browsers have three hundred.
 const MOST: usize = 1000;
@@ -72,6 +74,12 @@ pub(super) struct Missing {
     pub(super) not_in_cache: bool,
     /// Where it is, in a directory that the loader does not search.
     pub(super) elsewhere: Option<PathBuf>,
+    /// Directories that whoever needs it names itself (RPATH, RUNPATH), and whether each is there.
+    pub(super) sought: Vec<(PathBuf, bool)>,
+    /// Whether such a directory goes by where the program is ($ORIGIN).
+    pub(super) moves: bool,
+    /// Where this very machine has it, whose files this root was made of.
+    pub(super) here: Option<PathBuf>,
 }
 
 /// A library that lacks versions which others were linked against.
@@ -82,11 +90,15 @@ pub(super) struct TooOld {
     pub(super) versions: Vec<String>,
     /// The newest of the same kind that it has.
     pub(super) newest: Option<String>,
+    /// One that has them, and that would be taken without LD_LIBRARY_PATH.
+    pub(super) instead: Option<PathBuf>,
 }
 
 /// Where a program is, and how its loader searches.
 pub(super) struct Search<'a> {
     place: &'a Place,
+    /// This machine, where the root was made of its files.
+    here: Option<Place>,
     /// Directory that an emulator looks into before the root (QEMU_LD_PREFIX).
     prefix: Option<&'a Path>,
     family: Family,
@@ -131,6 +143,7 @@ impl<'a> Search<'a> {
         let family = if gcompat { Family::Musl } else { family };
         let mut this = Self {
             place,
+            here: same_loader(place, loader),
             prefix,
             family,
             identity,
@@ -223,8 +236,7 @@ impl<'a> Search<'a> {
                         loaded.push(Loaded { path, origin, linking, by: Some(at) });
                     }
                     Err(unfit) => {
-                        let by = loaded[at].path.display().to_string();
-                        result.missing.push(self.missing(name, by, unfit, &loaded[0].origin));
+                        result.missing.push(self.missing(name, unfit, &loaded, at));
                     }
                 }
             }
@@ -233,6 +245,9 @@ impl<'a> Search<'a> {
         result.found = loaded.len() - 1;
         if self.family == Family::Glibc {
             result.too_old = too_old(&loaded, &names);
+            for old in &mut result.too_old {
+                old.instead = self.instead(old);
+            }
         }
         let levels = loaded.iter().map(|one| (one.path.display().to_string(), one.linking.levels));
         result.levels = levels.max_by_key(|(_, levels)| *levels).filter(|(_, levels)| *levels != 0);
@@ -352,11 +367,17 @@ impl<'a> Search<'a> {
 
     /// Reads a library; else why it cannot be used, or nothing if it is not there.
     fn fit(&self, path: &Path) -> Result<Linking, Option<String>> {
-        let Ok(seen) = self.place.look(&self.within(path)) else { return Err(None) };
+        let seen = match self.place.look(&self.within(path)) {
+            Ok(seen) => seen,
+            Err(Unseen::Dangling { to, .. }) => {
+                return Err(Some(format!("is a link to {}, which is not there", to.display())));
+            }
+            Err(_) => return Err(None),
+        };
         let start =
             seen.start.map_err(|errno| Some(format!("cannot be read: {}", errno.desc())))?;
         let elf::File::Elf(elf) = elf::File::parse(&start) else {
-            return Err(Some("is no ELF file".to_owned()));
+            return Err(Some(format!("is {}", kind::of(&start).what)));
         };
         if Identity::of(&elf) != self.identity {
             let arch = elf.arch().map_or("another architecture".to_owned(), ToString::to_string);
@@ -373,13 +394,37 @@ impl<'a> Search<'a> {
         Ok(linking)
     }
 
+    /// Another library in the place of one that LD_LIBRARY_PATH leads to.
+    fn instead(&self, old: &TooOld) -> Option<PathBuf> {
+        let dir = old.library.parent()?;
+        self.first.iter().find(|first| *first == dir)?;
+        let name = old.library.file_name()?.to_str()?;
+        let cached = self.cache.get(name).into_iter().flatten().cloned();
+        let default = self.default.iter().map(|dir| dir.join(name));
+        let has = |path: &PathBuf| {
+            let linking = self.fit(path).ok();
+            linking.is_some_and(|it| old.versions.iter().all(|wanted| it.defined.contains(wanted)))
+        };
+        cached.chain(default).find(has)
+    }
+
     fn missing(
         &self,
         name: String,
-        needed_by: String,
         unfit: Option<(PathBuf, String)>,
-        origin: &Path,
+        loaded: &[Loaded],
+        by: usize,
     ) -> Missing {
+        let origin = &loaded[0].origin;
+        let own = &loaded[by].linking;
+        let needed_by = loaded[by].path.display().to_string();
+        let (before, after) = self.own_dirs(loaded, by);
+        let sought = before.into_iter().chain(after);
+        let sought = sought.map(|dir| (plain_path(&dir), self.place.has(&self.within(&dir))));
+        let on_this = |here: &Place| {
+            let paths = self.default.iter().map(|dir| dir.join(&name));
+            paths.into_iter().find(|path| here.has(path))
+        };
         let there = |dir: &PathBuf| self.fit(&dir.join(&name)).is_ok().then(|| dir.join(&name));
         let configured = (self.family == Family::Glibc)
             .then(|| self.configured(Path::new("/etc/ld.so.conf"), 4));
@@ -391,6 +436,9 @@ impl<'a> Search<'a> {
         Missing {
             not_in_cache: not_in_cache.is_some(),
             elsewhere: not_in_cache.or(elsewhere),
+            sought: sought.collect(),
+            moves: own.rpath.iter().chain(&own.runpath).any(|dir| dir.contains("ORIGIN")),
+            here: self.here.as_ref().and_then(on_this),
             name,
             needed_by,
             unfit,
@@ -434,6 +482,31 @@ fn within(place: &Place, prefix: Option<&Path>, path: &Path) -> PathBuf {
     inside.filter(|inside| place.has(inside)).unwrap_or_else(|| path.into())
 }
 
+/// A path without `.` and `..`, as far as names alone tell.
+fn plain_path(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
+/// This machine, where another root has the very same loader: it was made of this machine's files.
+fn same_loader(place: &Place, loader: &Path) -> Option<Place> {
+    if place.is_own() || place.is_image() {
+        return None;
+    }
+    let here = Place::from(Tree::open(Path::new("/")).ok()?);
+    let same = here.bytes(loader, MAX_CACHE)? == place.bytes(loader, MAX_CACHE)?;
+    same.then_some(here)
+}
+
 /// Versions that are wanted of a library and that it does not define.
 fn too_old(loaded: &[Loaded], names: &BTreeMap<String, Option<usize>>) -> Vec<TooOld> {
     let mut found: Vec<TooOld> = Vec::new();
@@ -460,6 +533,7 @@ fn too_old(loaded: &[Loaded], names: &BTreeMap<String, Option<usize>>) -> Vec<To
                 needed_by: one.path.display().to_string(),
                 newest: same.max_by_key(|version| numbers(version)).cloned(),
                 versions: lacking,
+                instead: None,
             });
         }
     }

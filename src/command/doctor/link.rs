@@ -82,7 +82,8 @@ fn way_to_loader(
     if let Some(store) = ["/nix/store", "/gnu/store"].iter().find(|store| loader.starts_with(store))
     {
         let tool = if *store == "/nix/store" { "Nix" } else { "Guix" };
-        let other = same.first().map_or(String::new(), |path| {
+        let alike = same.iter().find(|path| family(path) == family(loader));
+        let other = alike.map_or(String::new(), |path| {
             format!("; or let it use what is here, if that is enough: patchelf --set-interpreter {} {here}", path.display())
         });
         let words = format!("start it where {store} is, or take a build for this system{other}");
@@ -133,6 +134,17 @@ fn way_to_loader(
     }
     let root_of = home.loaders.iter().find_map(|(_, arch)| *arch);
     match root_of {
+        None if let Some((libc, here)) = &home.libc => {
+            let to = subject.place.outside(loader);
+            let words = "install its package again (libc6, glibc), or copy the loader from where that library came from";
+            let way = match here {
+                true => {
+                    repair(format!("mkdir -p $(dirname {to}) && cp -L {} {to}", loader.display()))
+                }
+                false => advice(words),
+            };
+            (format!(": it has the C library {}, but not its loader", libc.display()), way)
+        }
         None => (
             ", nor any other".to_owned(),
             advice(
@@ -213,7 +225,7 @@ pub(super) fn libraries(subject: &Subject<'_>) -> Vec<Result> {
 }
 
 fn absent(subject: &Subject<'_>, missing: &Missing) -> Vec<Result> {
-    let Missing { name, needed_by, unfit, not_in_cache, elsewhere } = missing;
+    let Missing { name, needed_by, unfit, not_in_cache, elsewhere, sought, here, .. } = missing;
     let root = subject.root();
     let effect =
         format!("error while loading shared libraries: {name}: cannot open shared object file");
@@ -241,12 +253,52 @@ fn absent(subject: &Subject<'_>, missing: &Missing) -> Vec<Result> {
             let what = format!("{needs}: {} {why}", path.display());
             failure(what, effect, advice(package(subject, name)))
         }
+        (None, None) if let Some(path) = here => {
+            let to = subject.place.outside(path);
+            let command = format!("mkdir -p $(dirname {to}) && cp -L {} {to}", path.display());
+            failure(
+                format!(
+                    "{needs}, which is not in {root}: this machine has it, and its loader is the same"
+                ),
+                effect,
+                repair(command),
+            )
+        }
+        (None, None) if !sought.is_empty() => {
+            let (what, words) = in_its_own_dirs(subject, missing);
+            failure(what, effect, advice(words))
+        }
         (None, None) => failure(
             format!("{needs}, which is not in {root}"),
             effect,
             advice(package(subject, name)),
         ),
     }
+}
+
+/// A library that whoever needs it looks for in directories that it names itself: what is wrong, and what to do.
+fn in_its_own_dirs(subject: &Subject<'_>, missing: &Missing) -> (String, String) {
+    let Missing { name, needed_by, sought, moves, .. } = missing;
+    let dirs: Vec<_> = sought
+        .iter()
+        .map(|(dir, there)| {
+            format!("{}{}", dir.display(), if *there { "" } else { " (not there)" })
+        })
+        .collect();
+    let what = format!(
+        "{needed_by} needs {name}, which is not in {}; it names directories of its own for that (RUNPATH): {}",
+        subject.root(),
+        dirs.join(", ")
+    );
+    let words = match sought.first() {
+        Some((dir, _)) if *moves => format!(
+            "it was copied or moved without its libraries, which belong into {}: unpack or move all that it came with \
+            together, and link to it (ln -s) in place of copying it",
+            dir.display()
+        ),
+        _ => package(subject, name),
+    };
+    (what, words)
 }
 
 /// How to get a library.
@@ -297,10 +349,15 @@ pub(super) fn versions(subject: &Subject<'_>) -> Vec<Result> {
             }
             _ => "install a newer version of that library, or build the program against this one",
         };
+        let way = match &old.instead {
+            Some(path) => repair("unset LD_LIBRARY_PATH")
+                .and(format!("then it gets {}, which has it", path.display())),
+            None => advice(way),
+        };
         found.extend(failure(
             format!("{} needs {} of {library}{has}", old.needed_by, old.versions.join(", ")),
             format!("version `{last}' not found"),
-            advice(way),
+            way,
         ));
     }
     found

@@ -52,6 +52,8 @@ const MESSAGES: &[Message] = &[
         emulator out of the command and the Dockerfile; `binfmtctl --install LIST` registers with flag F"),
     message("executable file not found in", By::Starter, "the image has no command of that name, or PATH does not lead to it", "`binfmtctl doctor --image FILE` looks \
         into an image that was saved (docker save)"),
+    message("-static: no such file", By::Starter, "something starts that emulator by its path, and the image does not have it: an entry without flag F, or a Dockerfile \
+        that copies it", "`binfmtctl --install all --replace` registers with flag F, which needs no emulator in images"),
     message("203/exec", By::Starter, "systemd could not start the file of ExecStart=", "`binfmtctl doctor` with the path of ExecStart= tells why"),
     message("unable to execute target architecture", By::Starter, "debootstrap found no emulator for the architecture that it was asked for", "binfmtctl --install \
         ARCH, and start again"),
@@ -62,6 +64,14 @@ const MESSAGES: &[Message] = &[
         "newer engine (Docker 20.10.10), or start it without the filter; look for limits: `ulimit -u`, --pids-limit, TasksMax="),
     message("module binfmt_misc not found", By::Tool, "this kernel was built without binfmt_misc, or its modules are not installed", "install its modules (Ubuntu: \
         linux-modules-extra-$(uname -r)), or restart after an update of the kernel"),
+    message("couldn't load the binfmt_misc module", By::Tool, "this kernel was built without binfmt_misc, or its modules are not installed", "install its modules (Ubuntu: \
+        linux-modules-extra-$(uname -r)), or restart after an update of the kernel"),
+    message("binfmt_misc: permission denied", By::Tool, "mounting binfmt_misc needs root with CAP_SYS_ADMIN", "run it as root; in a container, with --privileged"),
+    message("register: permission denied", By::Tool, "registering needs root: with sudo the whole command, not only `echo`, has to run as root", "sudo sh -c 'echo … > \
+        /proc/sys/fs/binfmt_misc/register', or sudo binfmtctl --install all"),
+    message("register: no such file or directory", By::Tool, "binfmt_misc is not mounted", "binfmtctl --install all, which mounts it; or: mount -t binfmt_misc binfmt_misc \
+        /proc/sys/fs/binfmt_misc"),
+    message("unknown filesystem type binfmt_misc", By::Tool, "the kernel has no binfmt_misc, or its module is not loaded", "modprobe binfmt_misc, on the host"),
     message("unknown filesystem type 'binfmt_misc'", By::Tool, "the kernel has no binfmt_misc, or its module is not loaded", "modprobe binfmt_misc, on the host"),
     message("/proc/self/exe: operation not permitted", By::Tool, "a new namespace was refused: user namespaces are off here", "allow them, or start it as root: \
         `sysctl kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns user.max_user_namespaces` shows what forbids them"),
@@ -71,6 +81,15 @@ const MESSAGES: &[Message] = &[
     message("function not implemented", By::Program, "a system call is not known: QEMU before 9.2 lacks openat2, which tar of new distributions uses; or a filter (seccomp) \
         of an old engine denies it", NEWER),
     message("no match for platform", By::Tool, "the image has no build for that platform", "look at its platforms, and name one of them: --platform"),
+    message("multiple platforms feature", By::Tool, "Docker's own builder keeps one platform in an image, unless it stores images in containerd", "docker buildx create \
+        --use --driver docker-container, and build again"),
+    message("multi-platform build is not supported", By::Tool, "Docker's own builder keeps one platform in an image, unless it stores images in containerd", "docker \
+        buildx create --use --driver docker-container, and build again"),
+    message("invalid platform", By::Tool, "the name of the platform is misspelt", "`binfmtctl --status` lists the names, such as linux/arm64"),
+    message("unknown operating system or architecture", By::Tool, "the name of the platform is misspelt", "`binfmtctl --status` lists the names, such as linux/arm64"),
+    message("exit status 255", By::Program, "an emulator gave up before the program started, or the program ended so by itself", "the line before this one tells which: \
+        paste that"),
+    message("exit status 133", By::Program, "a program stopped itself (signal 5)", "what it said before tells why"),
     message("exit status 139", By::Program, "a program crashed (signal 11); if it is emulated, mostly by a fault of an old QEMU", NEWER),
     message("exit status 132", By::Program, "a program used an instruction that its CPU lacks (signal 4)", "natively: take a build for older CPUs; emulated: unset QEMU_CPU, \
         or try QEMU_CPU=max"),
@@ -80,6 +99,7 @@ const MESSAGES: &[Message] = &[
         whether that was it"),
     message("exit status 127", By::Program, "a command, or a library that it needs, was not found", PROGRAM),
     message("exit status 126", By::Program, "a command cannot be executed", PROGRAM),
+    message("killed by signal (segmentation fault)", By::Program, "a program crashed (signal 11); if it is emulated, mostly by a fault of an old QEMU", NEWER),
     message("sub-process /usr/bin/dpkg returned", By::Tool, "a package's script failed", "the lines before this one tell which, and why"),
     message("unable to find cpu model", By::Emulator, "QEMU_CPU names a CPU that its emulator does not know", "unset QEMU_CPU"),
     message("unable to find a guest_base", By::Emulator, "its emulator finds no room for the program's addresses", MEMORY),
@@ -94,8 +114,11 @@ const MESSAGES: &[Message] = &[
     message("cannot initialize crypto", By::Emulator, "its emulator gets no random numbers: getrandom(2) is filtered, and /dev/urandom is not there",
         "start it without that seccomp filter, or with /dev/urandom in its root"),
     message("invalid elf image for this architecture", By::Emulator, "its emulator was handed a program, or a dynamic loader, of another architecture", PROGRAM),
+    message("from ld_preload cannot be preloaded", By::Program, "the library that LD_PRELOAD names is for another architecture, or not there; the program goes on \
+        without it", "unset LD_PRELOAD"),
     message("wrong elf class", By::Program, "a shared library is for another architecture than the program, or of another word size", PROGRAM),
     message("error while loading shared libraries", By::Program, "a shared library that the program needs is not in its root, or does not fit it", PROGRAM),
+    message("cannot open shared object file", By::Program, "a shared library is not where the loader looks", PROGRAM),
     message("error loading shared library", By::Program, "a shared library that the program needs is not in its root (musl says it so)", PROGRAM),
     message("version `glibc", By::Program, "the program was built on a newer distribution than this one", "build it here, take a static or musl build, or a newer image"),
     message("error while loading ", By::Emulator, "its emulator cannot open the program: it may not read it (its entry lacks flag O), or takes another \
@@ -125,6 +148,9 @@ const MESSAGES: &[Message] = &[
         that you want: --platform"),
     message("no matching manifest", By::Tool, "the image has no build for that platform", "look at its platforms, and name one of them: --platform"),
     message("does not match the specified platform", By::Tool, "the image that is here is for another platform than the one asked for", "pull it again with --platform"),
+    message("unterminated quoted string", By::Starter, EXEC_AS_SCRIPT, NO_HANDLER),
+    message("bad cpu type in executable", By::Starter, "macOS has no emulator for that architecture, or the program is for Linux", "softwareupdate --install-rosetta, \
+        for programs of amd64 Macs"),
     message("syntax error near unexpected token", By::Starter, EXEC_AS_SCRIPT, NO_HANDLER),
     message("system error -8", By::Starter, NOBODY, NO_HANDLER),
     message("elf: not found", By::Starter, EXEC_AS_SCRIPT, NO_HANDLER),
@@ -133,6 +159,7 @@ const MESSAGES: &[Message] = &[
     message("\")\" unexpected", By::Starter, EXEC_AS_SCRIPT, NO_HANDLER),
     message("exec format error", By::Starter, NOBODY, NO_HANDLER),
     message("errno 8", By::Starter, NOBODY, NO_HANDLER),
+    message("error=8", By::Starter, NOBODY, NO_HANDLER),
     message("cannot execute binary file", By::Starter, NOBODY, NO_HANDLER),
     message("required file not found", By::Starter, NOT_THERE, PROGRAM),
     message("inside /proc", By::Tool, "engines do not mount anything inside /proc", "mount it elsewhere: -v /proc/sys/fs/binfmt_misc:/binfmt_misc, with --mount /binfmt_misc"),
@@ -149,8 +176,12 @@ const MESSAGES: &[Message] = &[
     message("no such file or directory", By::Starter, NOT_THERE, PROGRAM),
     message("not found", By::Starter, NOT_THERE, PROGRAM),
     message("permission denied", By::Starter, "the file, or what runs it, may not be executed: its mode, a file system mounted noexec, a security module; an emulator may not read it (no flag O)", PROGRAM),
+    message("bad system call", By::Program, "a filter (seccomp) forbids a system call that it makes", "newer engine (Docker 20.10.10, libseccomp 2.5), or \
+        --security-opt seccomp=unconfined"),
+    message("cannot allocate", By::Program, "it got no memory: a limit, or an emulated CPU with fewer addresses than it wants", MEMORY),
     message("illegal instruction", By::Program, "it used an instruction that its CPU lacks", "natively: take a build for older CPUs; emulated: unset QEMU_CPU, or try QEMU_CPU=max"),
     message("segmentation fault", By::Program, "the program, or its emulator, crashed", "`binfmtctl doctor --run PROGRAM` tells the two apart"),
+    message("trace/breakpoint trap", By::Program, "a program stopped itself, or a debugger was expected (signal 5)", "what it said before tells why"),
     message("bus error", By::Program, "the program's file is cut short, or memory it was promised is not there", PROGRAM),
 ];
 
@@ -167,6 +198,13 @@ const NOT_THERE: &str = "for a file that is there: its dynamic loader, a script'
 /// What an emulator, or a program's loader, says.
 pub(super) fn of_emulator(line: &str) -> Option<&'static Message> {
     find(line).filter(|message| matches!(message.by, By::Emulator | By::Program))
+}
+
+/// Of what was said last, the line that tells most: one that is known, one of an emulator's, the last.
+pub(super) fn telling(lines: &[String]) -> Option<&str> {
+    let back = || lines.iter().rev().map(String::as_str);
+    let known = back().find(|line| of_emulator(line).is_some());
+    known.or_else(|| back().find(|line| line.starts_with("qemu"))).or_else(|| back().next())
 }
 
 /// The program that a message names by a path from here, such as `./x`, for a command.

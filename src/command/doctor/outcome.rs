@@ -12,23 +12,23 @@ use crate::check::{
 /// Id of the finding.
 pub(super) const ID: &str = "file-run";
 
-/// Judges how it ended; `chain` is what was found before.
-pub(super) fn judge(ran: &Ran, chain: &[Subject<'_>]) -> Vec<Finding> {
+/// Judges how it ended; `chain` is what was looked at before, and `explained` whether what was found there
+/// tells why it fails.
+pub(super) fn judge(ran: &Ran, chain: &[Subject<'_>], explained: bool) -> Vec<Finding> {
     let program = chain.iter().rev().find_map(|subject| match &subject.content {
         Content::Program(program) => Some((subject, program.as_ref())),
         _ => None,
     });
-    let said = ran.last.last().map_or(String::new(), |said| format!("; it said: {said}"));
+    let said =
+        message::telling(&ran.last).map_or(String::new(), |said| format!("; it said: {said}"));
     let known = ran.last.iter().rev().find_map(|line| message::of_emulator(line));
     let found = match ran.end {
         End::NotEntered(errno) => {
             unknown(format!("it was not started: its root cannot be entered: {}", errno.desc()))
         }
-        End::Refused(errno) => failure(
-            format!("it did not start: {}", errno.desc()),
-            "",
-            advice("the findings before this one tell why"),
-        ),
+        End::Refused(errno) => {
+            failure(format!("it did not start: {}", errno.desc()), "", advice(ABOVE))
+        }
         End::Status(0) => ok("it ran"),
         End::Status(status) => failed(status, known, &said),
         End::Signal(signal) => killed(signal, program, ran, &said),
@@ -45,7 +45,18 @@ pub(super) fn judge(ran: &Ran, chain: &[Subject<'_>]) -> Vec<Finding> {
         }],
         End::Interrupted => unknown("it was interrupted"),
     };
-    found.into_iter().map(|result| result.called(ID)).collect()
+    let found = found.into_iter().map(|result| result.called(ID));
+    found.map(|finding| if explained { below(finding) } else { finding }).collect()
+}
+
+const ABOVE: &str = "the findings before this one tell why";
+
+/// The same, where a finding before it has the way out: another one would lead elsewhere.
+fn below(finding: Finding) -> Finding {
+    if finding.level < Level::Warning {
+        return finding;
+    }
+    Finding { way: advice(ABOVE), ..finding }
 }
 
 fn failed(status: i32, known: Option<&Message>, said: &str) -> Vec<Result> {
@@ -175,7 +186,7 @@ mod tests {
 
     fn told(end: End, last: &[&str]) -> (Level, String) {
         let ran = Ran { end, last: last.iter().map(|line| (*line).to_owned()).collect() };
-        let finding = judge(&ran, &[]).remove(0);
+        let finding = judge(&ran, &[], false).remove(0);
         (finding.level, finding.what)
     }
 

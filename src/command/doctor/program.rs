@@ -119,6 +119,13 @@ pub(super) const ROWS: &[Row] = &[
 /// What `--explain` tells beside the rows.
 const OTHERS: &[Story] = &[
     Story {
+        id: handler::ENVIRONMENT,
+        about: "nothing that is inherited here stops emulators",
+        story: "Variables such as QEMU_CPU and limits such as `ulimit -v` are inherited by all that is started from this shell or \
+            service. Emulators heed them: the same program may run in a container, which inherits neither, and fail here. What \
+            is to blame is found by starting the smallest program of each architecture with it and without.",
+    },
+    Story {
         id: "file-run",
         about: "it ran when asked to",
         story: "`--run` starts the program, in its root, and tells how that ended: by itself, by its emulator, or not within \

@@ -35,6 +35,10 @@ pub(super) enum Wrong {
 pub(super) enum Hidden {
     ByteOrderMark,
     Space,
+    /// It is misspelt: `!#`, `#/bin/sh`.
+    Misspelt,
+    /// It comes after comments.
+    Late,
     /// The text is of two bytes a character, or four.
     Utf16,
     Utf32,
@@ -78,7 +82,41 @@ pub(super) fn hidden(start: &[u8]) -> Option<Hidden> {
     let text = start.strip_prefix(b"\xef\xbb\xbf");
     let rest = text.unwrap_or(start).trim_ascii_start();
     let hides = rest.starts_with(b"#!") && rest.len() < start.len();
-    hides.then_some(if text.is_some() { Hidden::ByteOrderMark } else { Hidden::Space })
+    if hides {
+        return Some(if text.is_some() { Hidden::ByteOrderMark } else { Hidden::Space });
+    }
+    meant(start).map(|(hidden, _)| hidden)
+}
+
+/// The first line that a text is meant to begin with, where that can be told.
+pub(super) fn meant(start: &[u8]) -> Option<(Hidden, String)> {
+    const MISSPELT: [&str; 7] = ["!#/", "# !/", "#1/", "\\#!/", "#/bin/", "#/usr/", "//bin/"];
+    let text = String::from_utf8_lossy(start);
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default().trim_end();
+    let plain = |path: &str| {
+        path.chars().all(|c| c.is_ascii_alphanumeric() || "/._+- =".contains(c)) && path.len() > 4
+    };
+    if MISSPELT.iter().any(|wrong| first.starts_with(wrong)) {
+        let path = &first[first.find('/').unwrap_or_default()..];
+        let path = path.strip_prefix("//").map_or(path.to_owned(), |rest| format!("/{rest}"));
+        return plain(&path).then(|| (Hidden::Misspelt, format!("#!{path}")));
+    }
+    let comment = |line: &&str| line.is_empty() || line.starts_with('#');
+    let late = std::iter::once(first).chain(lines).take_while(comment).take(40);
+    let late = late.skip(1).find_map(|line| line.trim_end().strip_prefix("#!"))?;
+    (late.starts_with('/') && plain(late)).then(|| (Hidden::Late, format!("#!{late}")))
+}
+
+/// A character in the first line that nobody sees, and that becomes part of a name.
+pub(super) fn invisible(script: &Script) -> Option<char> {
+    let argument = script.argument.as_deref().unwrap_or_default();
+    let text = script.interpreter.to_string_lossy();
+    let is = |c: &char| {
+        ['\u{a0}', '\u{3000}', '\u{feff}', '\u{2028}'].contains(c)
+            || ('\u{200b}'..='\u{200f}').contains(c)
+    };
+    text.chars().chain(argument.chars()).find(is)
 }
 
 /// What `env` does with its one argument.
@@ -152,6 +190,10 @@ mod tests {
         assert_eq!(hidden(b"\xff\xfe#\0!\0/\0"), Some(Hidden::Utf16));
         assert_eq!(hidden(b"#\0!\0/\0"), Some(Hidden::Utf16));
         assert_eq!(hidden(b"\xff\xfe\0\0#\0\0\0"), Some(Hidden::Utf32));
+        assert_eq!(hidden(b"!#/bin/sh\n"), Some(Hidden::Misspelt));
+        assert_eq!(hidden(b"# by me\n\n#!/bin/sh\n"), Some(Hidden::Late));
+        assert_eq!(meant(b"#/bin/sh -e\r\n").unwrap().1, "#!/bin/sh -e");
+        assert_eq!((meant(b"# a\necho\n#!/bin/sh"), meant(b"# a\n#!x y;z\n")), (None, None));
         assert_eq!((hidden(b"#!/bin/sh"), hidden(b"echo"), hidden(b"")), (None, None, None));
     }
 

@@ -20,7 +20,7 @@ use crate::elf::{self, Elf, Loader};
 use crate::entry::{Entry, Rule};
 use crate::root::Root;
 use crate::state::{Outcome, RunBy, State};
-use crate::tree::{Seen, Unseen};
+use crate::tree::{Seen, Tree, Unseen};
 
 /// How often the kernel goes from a file to the one that is to run it, before it gives up (`fs/exec.c`).
 pub(super) const MAX_DEPTH: usize = 5;
@@ -28,6 +28,8 @@ pub(super) const MAX_DEPTH: usize = 5;
 const MAX_CHAIN: usize = 16;
 /// Where interpreters are.
 const USUAL: [&str; 3] = ["/usr/bin", "/bin", "/usr/local/bin"];
+/// Largest C library that is compared, in bytes.
+const MAX_LIBC: u64 = 16 << 20;
 /// Longest path that the kernel takes, and so longest loader's.
 const MAX_PATH: u64 = 4096;
 
@@ -125,6 +127,8 @@ pub(super) struct Home {
     pub(super) loaders: Vec<(PathBuf, Option<&'static Arch>)>,
     /// Directory for QEMU_LD_PREFIX that has the wanted loader.
     pub(super) prefix: Option<PathBuf>,
+    /// Its C library, and whether that is the same as this machine's own, which has the wanted loader, too.
+    pub(super) libc: Option<(PathBuf, bool)>,
 }
 
 /// What is given to all that is looked at.
@@ -199,7 +203,7 @@ impl<'a> Looker<'a> {
             elf::File::Damaged(wrong) => Content::Damaged(wrong),
             _ => match (script::parse(start), script::hidden(start)) {
                 (Some(script), _) => {
-                    let next = self.next(&script);
+                    let next = self.next(path, &script);
                     Content::Script(script, next)
                 }
                 (None, Some(hidden)) => Content::Hidden(hidden),
@@ -208,14 +212,19 @@ impl<'a> Looker<'a> {
         }
     }
 
-    fn next(&self, script: &Script) -> Next {
+    fn next(&self, path: &Path, script: &Script) -> Next {
         let there =
             !script.interpreter.as_os_str().is_empty() && self.place.has(&script.interpreter);
         let mut next = Next { there, ..Next::default() };
         if !there && script.interpreter.is_absolute() {
             let name = script.interpreter.file_name().unwrap_or_default().to_string_lossy();
             let names = [name.to_string(), format!("{name}3")];
+            // Beside the script, where a virtual environment was moved; else its own Python is not any other.
+            let beside = path.parent().map(|dir| dir.join(name.as_ref()));
+            let usual = USUAL.iter().any(|dir| script.interpreter.parent() == Some(Path::new(dir)));
+            let any = usual || !name.starts_with("python");
             let paths = names.iter().flat_map(|name| USUAL.map(|dir| Path::new(dir).join(name)));
+            let paths = beside.into_iter().chain(paths.filter(|_| any));
             next.instead = paths.into_iter().find(|path| self.place.has(path));
         }
         if !there || script.interpreter.file_name() != Some(OsStr::new("env")) {
@@ -337,6 +346,25 @@ impl<'a> Looker<'a> {
         }
     }
 
+    /// The C library of a root without this loader.
+    fn libc(&self, loader: &Path) -> Option<(PathBuf, bool)> {
+        const DIRS: [&str; 4] = ["/lib64", "/usr/lib64", "/lib", "/usr/lib"];
+        let inside = |dir: &&str| {
+            let names = self.place.names(Path::new(dir));
+            let triplets = names.into_iter().filter(|name| name.contains("-linux-"));
+            triplets.map(|name| Path::new(dir).join(name)).collect::<Vec<_>>()
+        };
+        let dirs = DIRS.iter().map(PathBuf::from).chain(DIRS.iter().flat_map(inside));
+        let libc = dirs.map(|dir| dir.join("libc.so.6")).find(|path| self.place.has(path))?;
+        if self.place.is_own() || self.place.is_image() {
+            return Some((libc, false));
+        }
+        let here = Place::from(Tree::open(Path::new("/")).ok()?);
+        let same =
+            here.has(loader) && here.bytes(&libc, MAX_LIBC) == self.place.bytes(&libc, MAX_LIBC);
+        Some((libc, same))
+    }
+
     /// Looks around in a root that lacks this loader.
     fn home(&self, wanted: &Path) -> Home {
         const DIRS: [&str; 6] =
@@ -358,6 +386,9 @@ impl<'a> Looker<'a> {
                     home.loaders.push((path, elf.arch()));
                 }
             }
+        }
+        if home.loaders.is_empty() {
+            home.libc = self.libc(wanted);
         }
         // Debian's cross compilers bring libraries of other architectures to such places.
         let wanted = wanted.strip_prefix("/").unwrap_or(wanted);
