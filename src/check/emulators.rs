@@ -116,7 +116,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "emulator-version",
-        about: "no emulator is of a version known for faults",
+        about: "no emulator has a version with known faults",
         story: "Old QEMUs fail in programs of current distributions. Before 10.2: crashes in arm64 images while libc-bin or \
             ldconfig is configured (\"qemu: uncaught target signal 11\"), and tar and apk of Alpine get \"Function not \
             implemented\" for openat2. Before 9.2, so does tar of Ubuntu 26.04. Before 8.1, programs that make code as they \
@@ -404,7 +404,7 @@ fn version(state: &State) -> Vec<Result> {
         )
     };
     let found: Vec<_> = old.into_iter().map(told).collect();
-    if found.is_empty() { ok("no emulator is of a version known for faults") } else { found }
+    if found.is_empty() { ok("no emulator has a version with known faults") } else { found }
 }
 
 /// The faults that a version has with programs of an architecture.

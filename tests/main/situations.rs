@@ -171,7 +171,7 @@ const FILES: &[Situation] = &[
     situation("D2 glibc in a root with musl", "install arm64; root; rm $T/root/usr/lib/ld-* $T/root/usr/lib/aarch64-linux-gnu/ld-*; \
             cp $R/usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1 $T/root/usr/lib/ld-musl-aarch64.so.1; echo ID=alpine >$T/root/etc/os-release", "--root $T/root true",
         &["built for glibc (Debian, Fedora), and this root has musl", "gcompat"], "").never(&["docker run", "IMAGE", "--platform"]),
-    situation("D3 no loader at all", "install arm64; root; rm $T/root/usr/lib/ld-* $T/root/usr/lib/*/ld-*", "--root $T/root true", &["nor any other", "static"], ""),
+    situation("D3 no loader at all", "install arm64; root; rm $T/root/usr/lib/ld-* $T/root/usr/lib/*/{ld-,libc.so}*", "--root $T/root true", &["nor any other", "static"], ""),
     situation("D4 loader not executable", "native; chmod -x $T/native/lib64/ld-linux-x86-64.so.2", "--root $T/native /true", &["is not executable"], "chroot $T/native /true"),
     situation("D4b loader not executable, which emulators do not mind", "install arm64; root; chmod -x $T/root/usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1; chroot $T/root true || echo broken", "--root $T/root true",
         &["shared libraries are there"], "").never(&["failure", "broken"]),
@@ -365,13 +365,21 @@ const MORE_FILES: &[Situation] = &[
             mkdir up lib work; mount -t overlay -o lowerdir=/usr/lib/x86_64-linux-gnu,upperdir=up,workdir=work none /usr/lib/x86_64-linux-gnu; cp libv.so /usr/lib/x86_64-linux-gnu/libv.so.1; export LD_LIBRARY_PATH=$T/old", "$T/x",
         &["x needs V2 of /mnt/old/libv.so.1", "unset LD_LIBRARY_PATH"], "$T/x"),
     situation("P25 file closed to its reader", "mkdir d; cp /bin/true d/x; chmod 000 d; binfmtctl() { unshare -U --map-user=1000 $B \"$@\"; }", "$T/d/x", &["cannot be reached: Permission denied", "namei -l"], ""),
+    situation("D3b loader missing beside its C library", "install arm64; root; rm $T/root/usr/lib/ld-* $T/root/usr/lib/*/ld-*", "--root $T/root true", &["it has the C library", "but not its loader"], ""),
+    situation("P27 open for writing", "cp /bin/true x; exec 7>>x", "--run $T/x", &["it did not start: Text file busy", "fuser -v"], ""),
+    situation("P28 no part to load", r"install arm64; cp $F/exit x; printf '\0\0' | dd of=x bs=1 seek=56 conv=notrunc status=none", "--run $T/x", &["x is damaged: it names no part", "the findings before this one"], "").never(&["repair:"]),
+    situation("P29 sent by FTP as a text", r"install arm64; sed 's/$/\r/' $G/arm64/bin/busybox >x; chmod +x x", "$T/x", &["took it for a text and put in line ends"], ""),
+    situation("P30 converted to UTF-8", "iconv -f latin1 -t utf-8 $G/arm64/bin/busybox >x; chmod +x x", "$T/x", &["took it for a text and converted it to UTF-8"], ""),
+    situation("P31 headers of HTTP before it", r"printf 'HTTP/1.1 200 OK\r\nContent-Type: x\r\n\r\n' >x; cat $F/exit >>x; chmod +x x", "$T/x", &["a server's answer with its headers"], "").never(NO_EDIT),
+    situation("P32 dump", "od -A x -t x1 $F/exit >x; chmod +x x", "$T/x", &["a dump of a file in hexadecimal"], "").never(NO_EDIT),
+    situation("P33 what docker export wrote", "root; tar -C root -cf r.tar .", "--image $T/r.tar", &["the files of a root, as `docker export` writes them", "--root"], ""),
     situation("P26 program of Android, started", "install arm64; elf x 64 le 183 0 /system/bin/linker64", "--run $T/x", &["a program for Android", "the findings before this one tell why"], ""),
 ];
 
 /// What a machine has that is not as it should be.
 #[rustfmt::skip]
 const MORE_MACHINE: &[Situation] = &[
-    situation("Q1 QEMU_CPU of no CPU", "install arm64; export QEMU_CPU=nonsense", "", &["environment: QEMU_CPU=nonsense is to blame", "unable to find CPU model", "programs for arm64"], "$F/exit"),
+    situation("Q1 QEMU_CPU of no CPU", "install arm64; export QEMU_CPU=nonsense", "", &["environment: QEMU_CPU=nonsense is the cause", "unable to find CPU model", "programs for arm64"], "$F/exit"),
     situation("Q1b emulators print their version", "install arm64; export QEMU_VERSION=1", "", &["QEMU_VERSION=1 is set"], "test -z \"$($F/exit)\""),
     situation("Q1c prefix that is not there", "install arm64; export QEMU_LD_PREFIX=/nowhere", "", &["QEMU_LD_PREFIX=/nowhere is set, and there is no such directory"], ""),
     situation("Q1d healthy with a variable", "install arm64; export QEMU_CPU=max", "", &["found nothing wrong"], "").never(&["warning", "failure"]),
@@ -400,9 +408,9 @@ const MORE_MACHINE: &[Situation] = &[
 #[rustfmt::skip]
 const ENVIRONMENT: &[Situation] = &[
     situation("A26b CPU lacks an instruction", "install arm64; export QEMU_CPU=cortex-a53", "--run $F/atomic", &["QEMU_CPU=cortex-a53", "SIGILL"], "$F/atomic").never(&["--replace"]),
-    situation("A27 no such CPU", "install arm64; export QEMU_CPU=nonsense", "$G/arm64/bin/busybox", &["QEMU_CPU=nonsense is to blame", "unable to find CPU model"], "$G/arm64/bin/busybox true"),
-    situation("A27b run with no such CPU", "install arm64; export QEMU_CPU=nonsense", "--run $G/arm64/bin/busybox true", &["failure  file-run", "QEMU_CPU=nonsense is to blame"], "$G/arm64/bin/busybox true"),
-    situation("A27c too little address space reserved", "install arm64; export QEMU_RESERVED_VA=64K", "$G/arm64/bin/busybox", &["QEMU_RESERVED_VA=64K is to blame"], "$G/arm64/bin/busybox true"),
+    situation("A27 no such CPU", "install arm64; export QEMU_CPU=nonsense", "$G/arm64/bin/busybox", &["QEMU_CPU=nonsense is the cause", "unable to find CPU model"], "$G/arm64/bin/busybox true"),
+    situation("A27b run with no such CPU", "install arm64; export QEMU_CPU=nonsense", "--run $G/arm64/bin/busybox true", &["failure  file-run", "QEMU_CPU=nonsense is the cause"], "$G/arm64/bin/busybox true"),
+    situation("A27c too little address space reserved", "install arm64; export QEMU_RESERVED_VA=64K", "$G/arm64/bin/busybox", &["QEMU_RESERVED_VA=64K is the cause"], "$G/arm64/bin/busybox true"),
     situation("A27d emulator prints its version", "install arm64; export QEMU_VERSION=1", "$G/arm64/bin/busybox", &["QEMU_VERSION=1"], "test \"$($G/arm64/bin/busybox echo a)\" = a"),
     situation("A27e emulator waits for a debugger", "install arm64; export QEMU_GDB=12345", "$G/arm64/bin/busybox", &["QEMU_GDB=12345"], "timeout 5 $G/arm64/bin/busybox true"),
     situation("A27f prefix that is not there", "install arm64; export QEMU_LD_PREFIX=/nowhere", "$G/arm64/bin/busybox", &["QEMU_LD_PREFIX=/nowhere", "no such directory"], ""),

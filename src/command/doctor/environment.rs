@@ -85,7 +85,7 @@ const VARIABLES: [&str; 25] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Trial {
     pub(super) ran: Ran,
-    /// What is to blame for its failure: without it, it ran.
+    /// What is the cause for its failure: without it, it ran.
     pub(super) cause: Option<Cause>,
 }
 
@@ -179,7 +179,7 @@ impl Environment {
         let all = || (names.len() > 1 && works(&names)).then(|| names.join(" "));
         let cause = one.map(ToString::to_string).or_else(all).map(Cause::Variable);
         let raised = || self.limits.iter().find_map(|limit| limit.raised(|| works(&[])));
-        // One that cannot be raised cannot be proved to be it: those on memory are what it mostly is.
+        // One that cannot be raised cannot be proved to be it: those on memory are what it usually is.
         let suspect =
             || self.limits.iter().find(|limit| ['v', 'd'].contains(&limit.option)).cloned();
         let cause = cause.or_else(|| raised().or_else(suspect).map(Cause::Limit));

@@ -85,7 +85,7 @@ fn unseen(subject: &Subject<'_>, why: &Unseen) -> Vec<Result> {
                 "{shown} is a link that leads to itself, or too long a chain of links{in_root}"
             ),
             effect,
-            advice("make the link anew"),
+            advice("make the link again"),
         ),
         Unseen::System(errno) => failure(
             format!("{shown} cannot be reached{in_root}: {}", errno.desc()),
@@ -133,7 +133,7 @@ fn dangling(subject: &Subject<'_>, to: &Path) -> Way {
             ))
         }
         None => advice(format!(
-            "install what has {}, or make the link anew; with --root DIR if it belongs to another root",
+            "install what has {}, or make the link again; with --root DIR if it belongs to another root",
             to.display()
         )),
     }
@@ -232,6 +232,20 @@ fn elf(subject: &Subject<'_>, seen: &Seen, program: &Program<'_>) -> Vec<Result>
     if let Some((system, way)) = foreign_system(program) {
         let what = format!("{shown} is a program for {system}, not for Linux ({arch})");
         return failure(what, "it does not start, or ends at once", advice(way));
+    }
+    if let Some(how) = program.linking.as_ref().and_then(|linking| linking.as_text) {
+        return failure(
+            format!("{shown} is damaged: something took it for a text and {how}"),
+            "it crashes, or does not start: Exec format error",
+            advice("fetch it again as binary data; in git, `FILE binary` in .gitattributes"),
+        );
+    }
+    if program.linking.as_ref().is_some_and(|linking| linking.loads_nothing) {
+        return failure(
+            format!("{shown} is damaged: it names no part that is to be loaded into memory"),
+            "it crashes at once: signal 11, SIGSEGV",
+            advice("fetch or build it again"),
+        );
     }
     let needs = program.elf.needs;
     if seen.size < needs {
@@ -337,9 +351,9 @@ fn is_loader(soname: &str) -> bool {
 
 /// The system that a program is for, if that is another one.
 pub(super) fn foreign_system(program: &Program<'_>) -> Option<(&'static str, &'static str)> {
-    const BUILD: &str = "take the build for Linux";
+    const BUILD: &str = "use the build for Linux";
     const ANDROID: &str =
-        "it runs where Android's loader and libraries are: take the build for Linux";
+        "it runs where Android's loader and libraries are: use the build for Linux";
     let loader = program.loader.as_deref().and_then(Path::to_str).unwrap_or_default();
     let by_loader = [
         ("/system/bin/linker", "Android", ANDROID),
@@ -492,7 +506,7 @@ fn no_interpreter(subject: &Subject<'_>, script: &Script, next: &Next) -> Way {
         && !["/usr/bin", "/bin", "/usr/local/bin"].map(Path::new).contains(&dir)
     {
         return advice(
-            "it belongs to a virtual environment of Python's that was moved or removed: make that anew (python3 -m venv --clear DIR) and \
+            "it belongs to a virtual environment of Python's that was moved or removed: make it again (python3 -m venv --clear DIR) and \
             install into it again",
         );
     }
@@ -506,10 +520,27 @@ fn no_interpreter(subject: &Subject<'_>, script: &Script, next: &Next) -> Way {
     } else {
         return advice(format!("install {name} there, or correct the first line"));
     };
-    advice(format!("install it there, mostly with `{tool} {name}`, or correct the first line"))
+    match package(&name) {
+        Some(package) => {
+            advice(format!("install it there: `{tool} {package}`, or correct the first line"))
+        }
+        None => advice(format!("install {name} there, or correct the first line")),
+    }
 }
 
-/// It is sought in the directory where the script is started.
+/// The package that distributions have an interpreter in, where all call it alike.
+fn package(interpreter: &str) -> Option<&'static str> {
+    const ALIKE: [&str; 10] =
+        ["bash", "perl", "python3", "ruby", "zsh", "fish", "php", "ksh", "tcsh", "gawk"];
+    match interpreter {
+        "node" => Some("nodejs"),
+        "env" => Some("coreutils"),
+        "awk" => Some("gawk"),
+        _ => ALIKE.into_iter().find(|name| *name == interpreter),
+    }
+}
+
+/// It is looked for in the directory where the script is started.
 fn relative(subject: &Subject<'_>, script: &Script) -> Vec<Result> {
     let interpreter = script.interpreter.display();
     let text = interpreter.to_string();
@@ -525,7 +556,7 @@ fn relative(subject: &Subject<'_>, script: &Script) -> Vec<Result> {
     };
     failure(
         format!(
-            "its interpreter {interpreter} is no whole path: it is sought in the directory where the script is started"
+            "its interpreter {interpreter} is no whole path: it is looked for in the directory where the script is started"
         ),
         "No such file or directory, though the script exists",
         way,

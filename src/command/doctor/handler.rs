@@ -356,17 +356,17 @@ fn unsupported(program: &Program<'_>) -> Vec<Result> {
     let (what, way) = match (machine, small) {
         (62, true) => (
             "it is for x32, amd64's form with 32-bit addresses, which few kernels run (CONFIG_X86_X32_ABI)",
-            "take the build for amd64; on an amd64 machine whose kernel has it: boot with syscall.x32=y",
+            "use the build for amd64; on an amd64 machine whose kernel has it: boot with syscall.x32=y",
         ),
         (183, true) => (
             "it is for arm64's form with 32-bit addresses (ILP32), which no kernel release runs",
-            "take the build for arm64, or for arm (armhf)",
+            "use the build for arm64, or for arm (armhf)",
         ),
         (22, true) => (
             "it is for s390 with 31-bit addresses, which has no emulator",
-            "take the build for s390x",
+            "use the build for s390x",
         ),
-        (50, _) => ("it is for Itanium (ia64), which has no emulator", "take another build"),
+        (50, _) => ("it is for Itanium (ia64), which has no emulator", "use another build"),
         (247, _) => (
             "it is for the kernel's own virtual machine (BPF)",
             "load it with `bpftool` or what it belongs to",
@@ -376,7 +376,7 @@ fn unsupported(program: &Program<'_>) -> Vec<Result> {
             ("it is for a microcontroller", "load it onto that, or into its own emulator")
         }
         _ => {
-            ("no emulator is known for its machine number", "take a build for another architecture")
+            ("no emulator is known for its machine number", "use a build for another architecture")
         }
     };
     failure(what, Errno::ENOEXEC.desc(), advice(way))
@@ -467,7 +467,7 @@ fn to_blame(environment: &Environment, trial: &Trial, cause: &Cause) -> Vec<Resu
                 .map(|name| format!("{name}={}", environment.variable(name).unwrap_or_default()))
                 .collect();
             failure(
-                format!("{} is to blame{said}", values.join(" ")),
+                format!("{} is the cause{said}", values.join(" ")),
                 effect,
                 repair(format!("unset {names}")),
             )

@@ -87,6 +87,10 @@ pub(super) fn read(path: &Path) -> Result<Vec<Image>, String> {
     }
     images.truncate(MAX_IMAGES);
     match images.is_empty() {
+        true if store.is_root() => Err(
+            "it holds the files of a root, as `docker export` writes them, and is no image: unpack it (tar -xf), and name that directory with --root"
+                .to_owned(),
+        ),
         true => Err("it is neither an OCI layout nor what `docker save` writes".to_owned()),
         false => Ok(images),
     }
@@ -190,6 +194,16 @@ impl Store {
                     Member::Link(_) => None,
                 },
             },
+        }
+    }
+
+    /// Whether it holds a root's files, and no image.
+    fn is_root(&self) -> bool {
+        const DIRS: [&str; 4] = ["etc", "usr", "bin", "lib"];
+        let of_root = |path: &Path| DIRS.iter().any(|dir| path.starts_with(dir));
+        match self {
+            Self::Directory(dir) => dir.join("etc").is_dir() && dir.join("usr").is_dir(),
+            Self::Archive(members) => members.keys().any(|path| of_root(path)),
         }
     }
 

@@ -16,7 +16,7 @@ const fn kind(what: &'static str, advice: &'static str, is: fn(&[u8]) -> bool) -
 
 const UNPACK: &str = "unpack it, and start the program that is in it";
 const FETCH: &str = "fetch it again, from another address: look at what it says, and let the download fail on errors (curl -f)";
-const OTHER_BUILD: &str = "take the build for Linux";
+const OTHER_BUILD: &str = "use the build for Linux";
 const TEXT: &str = "its first line has to be #! and the path of its interpreter, such as #!/bin/sh";
 
 /// The first that fits is taken, so the special ones come first.
@@ -29,9 +29,9 @@ const KINDS: &[Kind] = &[
         it out with LFS", |b| b.starts_with(b"version https://git-lfs.github.com/spec/")),
     kind("an actually portable executable (APE), which no kernel knows by itself", "start it with a shell: sh FILE; entries for Windows \
         programs (wine, WSLInterop) take it before that", |b| b.starts_with(b"MZqFpD='") || b.starts_with(b"jartsr='")),
-    kind("a Windows program for .NET", "start it with `dotnet` or `mono`, or take the build for Linux", |b| is_pe(b) && contains(b, b"mscoree.dll")),
-    kind("a Windows program", "take the build for Linux, or install Wine", is_pe),
-    kind("a program for DOS or Windows", "take the build for Linux", |b| b.starts_with(b"MZ")),
+    kind("a Windows program for .NET", "start it with `dotnet` or `mono`, or use the build for Linux", |b| is_pe(b) && contains(b, b"mscoree.dll")),
+    kind("a Windows program", "use the build for Linux, or install Wine", is_pe),
+    kind("a program for DOS or Windows", "use the build for Linux", |b| b.starts_with(b"MZ")),
     kind("a macOS program (Mach-O)", OTHER_BUILD, is_mach_o),
     kind("a Java class", "start it with `java` and the name of its class", |b| b.starts_with(b"\xca\xfe\xba\xbe")),
     kind("a Java archive", "start it with `java -jar`", |b| b.starts_with(b"PK\x03\x04") && contains(b, b"META-INF/")),
@@ -50,7 +50,7 @@ const KINDS: &[Kind] = &[
     kind("a cpio archive", UNPACK, |b| b.starts_with(b"070701") || b.starts_with(b"070702")),
     kind("a squashfs image", "mount it, or unpack it with `unsquashfs`", |b| b.starts_with(b"hsqs")),
     kind("WebAssembly", "start it with a runtime such as `wasmtime`", |b| b.starts_with(b"\0asm")),
-    kind("compiled Python", "start it with the same version of `python3` that made it, or take the .py file", is_pyc),
+    kind("compiled Python", "start it with the same version of `python3` that made it, or use the .py file", is_pyc),
     kind("compiled Lua", "start it with the same version of `lua` that made it", |b| b.starts_with(b"\x1bLua")),
     kind("compiled LuaJIT", "start it with `luajit`", |b| b.starts_with(b"\x1bLJ")),
     kind("LLVM bitcode, from which a compiler makes programs", "compile it with `clang`, or start it with `lli`", |b| b.starts_with(b"BC\xc0\xde") || b.starts_with(b"\xde\xc0\x17\x0b")),
@@ -65,19 +65,21 @@ const KINDS: &[Kind] = &[
     kind("a PDF document", "it is no program", |b| b.starts_with(b"%PDF-")),
     kind("a signature or a key, not the file that belongs to it", "fetch the file itself", |b| text(b).starts_with("-----BEGIN ")),
     kind("an HTML page: a server's answer in place of the file", FETCH, is_html),
-    kind("an XML document, mostly a server's answer in place of the file", FETCH, |b| text(b).starts_with("<?xml")),
-    kind("a JSON document, mostly a server's answer in place of the file", FETCH, is_json),
+    kind("an XML document, usually a server's answer in place of the file", FETCH, |b| text(b).starts_with("<?xml")),
+    kind("a JSON document, usually a server's answer in place of the file", FETCH, is_json),
     kind("a server's answer in place of the file", FETCH, is_answer),
     kind("a linker's script: text that stands for a library", "the library itself is the file with a number after .so: name that, or install its \
         package again", is_linker_script),
     kind("a unit of systemd's", "copy it to /etc/systemd/system and start it with `systemctl start`", |b| first_line_is(b, &["[Unit]", "[Service]"])),
     kind("a desktop entry", "start the program that stands after Exec= in it, or the entry with `gio launch`", |b| first_line_is(b, &["[Desktop Entry]"])),
-    kind("a Windows batch file", "take the script for Linux, mostly of the same name with .sh or without an ending", is_batch),
-    kind("source code, which a compiler makes a program of", "compile it, and start what comes of it: for C, `cc FILE -o PROGRAM`", is_source),
+    kind("a Windows batch file", "use the script for Linux, usually of the same name with .sh or without an ending", is_batch),
+    kind("source code, which a compiler makes a program of", "compile it, and start the result: for C, `cc FILE -o PROGRAM`", is_source),
+    kind("a dump of a file in hexadecimal numbers", "make the file of it again: xxd -r FILE > PROGRAM", is_dump),
+    kind("a server's answer with its headers, before the file itself", "fetch it again without them (curl without -i)", |b| b.starts_with(b"HTTP/1.") || b.starts_with(b"HTTP/2 ")),
     kind("YAML, which is data and no program", "give it to the tool that reads it (kubectl, docker compose, ansible-playbook), or name the program itself", is_yaml),
     kind("a Dockerfile", "build an image of it: docker build -f FILE .", is_dockerfile),
     kind("a diff", "apply it: patch -p1 < FILE", |b| text(b).starts_with("diff --git ") || text(b).starts_with("--- a/")),
-    kind("base64, which hides the file itself", "unpack it: base64 -d FILE > PROGRAM", is_base64),
+    kind("base64, the text form of the real file", "unpack it: base64 -d FILE > PROGRAM", is_base64),
     kind("a PHP script", "start it with `php`", |b| text(b).starts_with("<?php")),
     kind("a text without #! on its first line", TEXT, |b| !b.contains(&0) && std::str::from_utf8(&b[..whole(b)]).is_ok()),
     kind("neither a program nor a script", "look at what `file` says of it", |_| true),
@@ -164,6 +166,15 @@ fn is_yaml(bytes: &[u8]) -> bool {
         true => lines.len() > 1 && lines[1..].iter().all(inner),
         false => lines.len() > 1 && key(lines[0].trim_end()) && lines.iter().all(inner),
     }
+}
+
+/// A number of bytes, and then these in hexadecimal.
+fn is_dump(bytes: &[u8]) -> bool {
+    let first = text(bytes).lines().next().unwrap_or_default();
+    let mut words = first.split_whitespace();
+    let hex = |word: &&str| word.chars().all(|c| c.is_ascii_hexdigit());
+    let at = words.next().unwrap_or_default().trim_end_matches(':');
+    at.len() >= 6 && at.chars().all(|c| c == '0') && words.take(4).filter(hex).count() == 4
 }
 
 fn is_dockerfile(bytes: &[u8]) -> bool {
@@ -351,7 +362,7 @@ mod tests {
             ),
             (
                 b"f0VMRgIBAQAAAAAAAAAAAAIAtwABAAAAeABAAAAAAABAAAAAAAAAAAAAAAAAAAAA\nAAAA\n",
-                "base64, which hides the file itself",
+                "base64, the text form of the real file",
             ),
         ];
         for (bytes, what) in cases {
@@ -403,11 +414,11 @@ mod tests {
             (b"<html><body>", "an HTML page: a server's answer in place of the file"),
             (
                 b"<?xml version=\"1.0\"?><Error><Code>AccessDenied",
-                "an XML document, mostly a server's answer in place of the file",
+                "an XML document, usually a server's answer in place of the file",
             ),
             (
                 b"{\n  \"message\": \"Not Found\"}",
-                "a JSON document, mostly a server's answer in place of the file",
+                "a JSON document, usually a server's answer in place of the file",
             ),
             (b"Not Found", "a server's answer in place of the file"),
             (b"404: Not Found\n", "a server's answer in place of the file"),

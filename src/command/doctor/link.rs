@@ -86,12 +86,12 @@ fn way_to_loader(
         let other = alike.map_or(String::new(), |path| {
             format!("; or let it use what is here, if that is enough: patchelf --set-interpreter {} {here}", path.display())
         });
-        let words = format!("start it where {store} is, or take a build for this system{other}");
+        let words = format!("start it where {store} is, or use a build for this system{other}");
         return (format!(": it was built with {tool}"), advice(words));
     }
     let old_world = program.elf.machine == LOONGARCH && loader.ends_with("lib64/ld.so.1");
     if old_world {
-        let words = "take the build for the new world, whose loader is /lib64/ld-linux-loongarch-lp64d.so.1; kernels and emulators \
+        let words = "use the build for the new world, whose loader is /lib64/ld-linux-loongarch-lp64d.so.1; kernels and emulators \
             know the old one, of Loongnix and UOS, only with libLoL";
         return (": it is of LoongArch's old world".to_owned(), advice(words));
     }
@@ -115,13 +115,13 @@ fn way_to_loader(
         let armhf = |path: &Path| path.to_string_lossy().contains("armhf");
         if program.arch.is_some_and(|arch| arch.oci == "arm") && armhf(loader) != armhf(other) {
             let (is, root) = if armhf(loader) { ("armhf", "armel") } else { ("armel", "armhf") };
-            let words = format!("take the build for {root}, or a root for {is}");
+            let words = format!("use the build for {root}, or a root for {is}");
             return (format!(": it is for {is}, and this root for {root}"), advice(words));
         }
         return (
             format!(": this root has {}", other.display()),
             advice(
-                "take a build for this distribution, or a root of the distribution that it was built for",
+                "use a build for this distribution, or a root of the distribution that it was built for",
             ),
         );
     }
@@ -160,7 +160,7 @@ fn way_to_loader(
         ),
         Some(root_arch) => (
             format!(": that root is for {root_arch}"),
-            advice(format!("take the build for {root_arch}, or a root or image for {arch}")),
+            advice(format!("use the build for {root_arch}, or a root or image for {arch}")),
         ),
     }
 }
@@ -184,7 +184,7 @@ fn multiarch(program: &Program<'_>, id: &str) -> String {
 
 /// Built for Alpine, in a root of Debian's kind.
 fn musl_program(home: &Home, inside: bool) -> (String, Way) {
-    const IMAGE: &str = "or take a build for glibc (its name often ends in -gnu or -linux), or run it in an Alpine image";
+    const IMAGE: &str = "or use a build for glibc (its name often ends in -gnu or -linux), or run it in an Alpine image";
     let why = ": it was built for musl (Alpine), and this root has glibc".to_owned();
     let debian = ["debian", "ubuntu", "linuxmint", "raspbian"].contains(&home.id.as_str());
     let way = match (debian, inside) {
@@ -197,14 +197,14 @@ fn musl_program(home: &Home, inside: bool) -> (String, Way) {
 
 /// Built for Debian or its kind, in a root of Alpine's.
 fn glibc_program(home: &Home, inside: bool) -> (String, Way) {
-    const IMAGE: &str = "it is enough for simple programs; else take a build for musl (its name often has -musl or -alpine), or an image \
+    const IMAGE: &str = "it is enough for simple programs; else use a build for musl (its name often has -musl or -alpine), or an image \
         of another kind (-slim or -bookworm in place of -alpine)";
     let why =
         ": it was built for glibc (Debian, Fedora), and this root has musl (Alpine)".to_owned();
     let way = match (home.id.as_str(), inside) {
         ("alpine", true) => repair("apk add gcompat").and(IMAGE),
         ("alpine", false) => advice(format!("install the package gcompat in it: {IMAGE}")),
-        _ => advice("take a build for musl, or a root or image with glibc"),
+        _ => advice("use a build for musl, or a root or image with glibc"),
     };
     (why, way)
 }
@@ -308,7 +308,7 @@ fn package(subject: &Subject<'_>, name: &str) -> String {
     let how = if there("/sbin/apk") || there("/usr/sbin/apk") || there("/etc/apk") {
         format!("apk add so:{name}")
     } else if there("/usr/bin/dpkg") || there("/var/lib/dpkg") {
-        format!("`apt-file search {name}` names the package, mostly {}", debian_package(name))
+        format!("`apt-file search {name}` names the package, usually {}", debian_package(name))
     } else if there("/usr/bin/rpm") || there("/var/lib/rpm") {
         format!("dnf install '{name}()(64bit)'")
     } else {
@@ -341,7 +341,7 @@ pub(super) fn versions(subject: &Subject<'_>) -> Vec<Result> {
             old.newest.as_ref().map_or(String::new(), |newest| format!("; it has up to {newest}"));
         let way = match last.split('_').next() {
             Some("GLIBC") => {
-                "it was built on a newer distribution: build it on this one, take a static or musl build, or a newer \
+                "it was built on a newer distribution: build it on this one, use a static or musl build, or a newer \
                 root or image"
             }
             Some("GLIBCXX" | "CXXABI") => {
@@ -397,7 +397,7 @@ pub(super) fn cpu(subject: &Subject<'_>) -> Vec<Result> {
     let (cpu, way) = match program.runner {
         Runner::Native => (
             "this CPU",
-            advice(format!("take a build, or an image of a distribution, for {}", LEVELS[has])),
+            advice(format!("use a build, or an image of a distribution, for {}", LEVELS[has])),
         ),
         _ if subject.environment.variable("QEMU_CPU").is_some() => {
             ("the emulated CPU", repair("unset QEMU_CPU"))

@@ -76,7 +76,7 @@ const MESSAGES: &[Message] = &[
     message("/proc/self/exe: operation not permitted", By::Tool, "a new namespace was refused: user namespaces are off here", "allow them, or start it as root: \
         `sysctl kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns user.max_user_namespaces` shows what forbids them"),
     message("unsupported syscall", By::Emulator, "its emulator does not know a system call, and says so; most programs do without it", NEWER),
-    message("tcg doesn't support requested feature", By::Emulator, "the emulated CPU lacks something that was asked for: this is a warning, and hurts nobody", ""),
+    message("tcg doesn't support requested feature", By::Emulator, "the emulated CPU lacks something that was asked for: this is a warning, and does no harm", ""),
     message("bail out!", By::Emulator, "its emulator crashed", NEWER),
     message("function not implemented", By::Program, "a system call is not known: QEMU before 9.2 lacks openat2, which tar of new distributions uses; or a filter (seccomp) \
         of an old engine denies it", NEWER),
@@ -90,16 +90,16 @@ const MESSAGES: &[Message] = &[
     message("exit status 255", By::Program, "an emulator gave up before the program started, or the program ended so by itself", "the line before this one tells which: \
         paste that"),
     message("exit status 133", By::Program, "a program stopped itself (signal 5)", "what it said before tells why"),
-    message("exit status 139", By::Program, "a program crashed (signal 11); if it is emulated, mostly by a fault of an old QEMU", NEWER),
-    message("exit status 132", By::Program, "a program used an instruction that its CPU lacks (signal 4)", "natively: take a build for older CPUs; emulated: unset QEMU_CPU, \
+    message("exit status 139", By::Program, "a program crashed (signal 11); if it is emulated, usually by a fault of an old QEMU", NEWER),
+    message("exit status 132", By::Program, "a program used an instruction that its CPU lacks (signal 4)", "natively: use a build for older CPUs; emulated: unset QEMU_CPU, \
         or try QEMU_CPU=max"),
     message("exit status 134", By::Program, "a program gave up (signal 6)", "what it said before tells why"),
     message("exit status 135", By::Program, "a program's file is cut short, or memory that it was promised is not there (signal 7)", PROGRAM),
-    message("exit status 137", By::Program, "a program was ended from outside (signal 9): mostly by the kernel, when memory runs out", "give it more memory; `dmesg` tells \
+    message("exit status 137", By::Program, "a program was ended from outside (signal 9): usually by the kernel, when memory runs out", "give it more memory; `dmesg` tells \
         whether that was it"),
     message("exit status 127", By::Program, "a command, or a library that it needs, was not found", PROGRAM),
     message("exit status 126", By::Program, "a command cannot be executed", PROGRAM),
-    message("killed by signal (segmentation fault)", By::Program, "a program crashed (signal 11); if it is emulated, mostly by a fault of an old QEMU", NEWER),
+    message("killed by signal (segmentation fault)", By::Program, "a program crashed (signal 11); if it is emulated, usually by a fault of an old QEMU", NEWER),
     message("sub-process /usr/bin/dpkg returned", By::Tool, "a package's script failed", "the lines before this one tell which, and why"),
     message("unable to find cpu model", By::Emulator, "QEMU_CPU names a CPU that its emulator does not know", "unset QEMU_CPU"),
     message("unable to find a guest_base", By::Emulator, "its emulator finds no room for the program's addresses", MEMORY),
@@ -120,7 +120,7 @@ const MESSAGES: &[Message] = &[
     message("error while loading shared libraries", By::Program, "a shared library that the program needs is not in its root, or does not fit it", PROGRAM),
     message("cannot open shared object file", By::Program, "a shared library is not where the loader looks", PROGRAM),
     message("error loading shared library", By::Program, "a shared library that the program needs is not in its root (musl says it so)", PROGRAM),
-    message("version `glibc", By::Program, "the program was built on a newer distribution than this one", "build it here, take a static or musl build, or a newer image"),
+    message("version `glibc", By::Program, "the program was built on a newer distribution than this one", "build it here, use a static or musl build, or a newer image"),
     message("error while loading ", By::Emulator, "its emulator cannot open the program: it may not read it (its entry lacks flag O), or takes another \
         word for its path (its entry lacks flag P, or several emulators are mixed)", NEWER),
     message("incomplete read of file header", By::Emulator, "the program, or its dynamic loader, is cut short", "fetch it again"),
@@ -132,13 +132,13 @@ const MESSAGES: &[Message] = &[
     message("uncaught target signal 6", By::Emulator, "the program gave up (abort)", "what it says before this line tells why"),
     message("uncaught target signal", By::Emulator, "the program was killed by a signal", "what it says before this line tells why"),
     message("qemu internal sig", By::Emulator, "its emulator crashed itself", NEWER),
-    message("rosetta error", By::Emulator, "Apple's Rosetta does not find what the program needs, mostly its dynamic loader", PROGRAM),
+    message("rosetta error", By::Emulator, "Apple's Rosetta does not find what the program needs, usually its dynamic loader", PROGRAM),
     message("lfstack.push invalid packing", By::Program, "Go's runtime got addresses above 47 bits from its emulator", "export QEMU_GUEST_BASE=0x800000000000, or build with Go 1.26 or newer"),
     message("failed to create new os thread", By::Program, "an old QEMU does not know how Go starts threads", NEWER),
-    message("kernel too old", By::Program, "its C library wants a newer kernel than it is shown", "unset QEMU_UNAME; else take an older image, or a newer kernel"),
-    message("does not support x86-64-v", By::Program, "it was built for newer CPUs than this one, or than its emulator offers", "take an image of a \
+    message("kernel too old", By::Program, "its C library wants a newer kernel than it is shown", "unset QEMU_UNAME; else use an older image, or a newer kernel"),
+    message("does not support x86-64-v", By::Program, "it was built for newer CPUs than this one, or than its emulator offers", "use an image of a \
         distribution for older CPUs; for emulated programs: unset QEMU_CPU, or binfmtctl --install amd64 --replace"),
-    message("cpu isa level is lower", By::Program, "a library was built for newer CPUs than this one, or than its emulator offers", "take an image of a \
+    message("cpu isa level is lower", By::Program, "a library was built for newer CPUs than this one, or than its emulator offers", "use an image of a \
         distribution for older CPUs; for emulated programs: unset QEMU_CPU, or binfmtctl --install amd64 --replace"),
     message("ptrace: function not implemented", By::Program, "emulated programs cannot trace others: gdb, strace, leak checkers", "run them natively, \
         or without that: ASAN_OPTIONS=detect_leaks=0"),
@@ -179,7 +179,7 @@ const MESSAGES: &[Message] = &[
     message("bad system call", By::Program, "a filter (seccomp) forbids a system call that it makes", "newer engine (Docker 20.10.10, libseccomp 2.5), or \
         --security-opt seccomp=unconfined"),
     message("cannot allocate", By::Program, "it got no memory: a limit, or an emulated CPU with fewer addresses than it wants", MEMORY),
-    message("illegal instruction", By::Program, "it used an instruction that its CPU lacks", "natively: take a build for older CPUs; emulated: unset QEMU_CPU, or try QEMU_CPU=max"),
+    message("illegal instruction", By::Program, "it used an instruction that its CPU lacks", "natively: use a build for older CPUs; emulated: unset QEMU_CPU, or try QEMU_CPU=max"),
     message("segmentation fault", By::Program, "the program, or its emulator, crashed", "`binfmtctl doctor --run PROGRAM` tells the two apart"),
     message("trace/breakpoint trap", By::Program, "a program stopped itself, or a debugger was expected (signal 5)", "what it said before tells why"),
     message("bus error", By::Program, "the program's file is cut short, or memory it was promised is not there", PROGRAM),

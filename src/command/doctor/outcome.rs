@@ -1,5 +1,6 @@
 //! What came of starting a program because the user asked for it. Pure.
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use super::message::{self, Message};
@@ -27,7 +28,7 @@ pub(super) fn judge(ran: &Ran, chain: &[Subject<'_>], explained: bool) -> Vec<Fi
             unknown(format!("it was not started: its root cannot be entered: {}", errno.desc()))
         }
         End::Refused(errno) => {
-            failure(format!("it did not start: {}", errno.desc()), "", advice(ABOVE))
+            failure(format!("it did not start: {}", errno.desc()), "", advice(refused(errno)))
         }
         End::Status(0) => ok("it ran"),
         End::Status(status) => failed(status, known, &said),
@@ -47,6 +48,25 @@ pub(super) fn judge(ran: &Ran, chain: &[Subject<'_>], explained: bool) -> Vec<Fi
     };
     let found = found.into_iter().map(|result| result.called(ID));
     found.map(|finding| if explained { below(finding) } else { finding }).collect()
+}
+
+/// What to do where nothing before tells why the kernel refused.
+fn refused(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ETXTBSY => {
+            "something has its file open for writing: `fuser -v` with its path names it; end that, or copy the file and start the copy"
+        }
+        Errno::E2BIG => {
+            "its arguments and its environment are too long together: start it with fewer"
+        }
+        Errno::EACCES | Errno::EPERM => {
+            "a security module (SELinux, AppArmor, fapolicyd) may forbid it: the kernel's log tells, `dmesg` or `journalctl -k`"
+        }
+        Errno::ENOMEM | Errno::EAGAIN => {
+            "memory or processes ran out, or a limit is reached: `ulimit -a`, --memory and --pids-limit of a container"
+        }
+        _ => "the kernel's log may tell why: `dmesg`",
+    }
 }
 
 const ABOVE: &str = "the findings before this one tell why";
@@ -120,7 +140,7 @@ fn killed(
 fn native(signal: i32) -> &'static str {
     match Signal::try_from(signal) {
         Ok(Signal::SIGILL) => {
-            "it used an instruction that this CPU lacks: take a build for older CPUs"
+            "it used an instruction that this CPU lacks: use a build for older CPUs"
         }
         Ok(Signal::SIGSEGV) => "it, or a library that does not fit it, has a fault",
         Ok(Signal::SIGBUS) => {
@@ -129,7 +149,7 @@ fn native(signal: i32) -> &'static str {
         Ok(Signal::SIGSYS) => "a seccomp filter forbids a system call that it makes",
         Ok(Signal::SIGABRT) => "it gave up: what it said tells why",
         Ok(Signal::SIGKILL) => {
-            "somebody ended it: mostly the kernel, when memory runs out (see dmesg)"
+            "somebody ended it: usually the kernel, when memory runs out (see dmesg)"
         }
         _ => "it was ended from outside, or by itself",
     }
@@ -157,7 +177,7 @@ fn emulated(
             repair("export QEMU_CPU=max").and("or put a newer emulator in place: binfmtctl --install --replace"),
         ),
         (Ok(Signal::SIGKILL), _) => {
-            ("it was ended from outside".to_owned(), advice("mostly by the kernel, when memory runs out: see dmesg"))
+            ("it was ended from outside".to_owned(), advice("usually by the kernel, when memory runs out: see dmesg"))
         }
         (Ok(Signal::SIGSYS), _) => (
             "a seccomp filter forbids a system call that its emulator makes".to_owned(),

@@ -68,9 +68,9 @@ pub(super) const ROWS: &[Row] = &[
         "file-environment",
         "nothing that it inherits stops its emulator",
         handler::environment,
-        "Emulators heed variables: QEMU_CPU chooses the CPU that programs see, QEMU_LD_PREFIX where loaders and libraries are \
-            sought, QEMU_RESERVED_VA and QEMU_GUEST_BASE what memory they get; with QEMU_GDB they wait for a debugger. They \
-            need more address space than programs themselves, which `ulimit -v` may deny. What is to blame is found by \
+        "Emulators read variables: QEMU_CPU chooses the CPU that programs see, QEMU_LD_PREFIX where loaders and libraries are \
+            looked for, QEMU_RESERVED_VA and QEMU_GUEST_BASE what memory they get; with QEMU_GDB they wait for a debugger. They \
+            need more address space than programs themselves, which `ulimit -v` may deny. The cause is found by \
             starting the smallest program with it and without.",
     ),
     row(
@@ -86,7 +86,7 @@ pub(super) const ROWS: &[Row] = &[
         "its dynamic loader is in its root",
         link::loader,
         "A dynamically linked program names its loader, such as /lib/ld-linux-aarch64.so.1. If that is not in the program's \
-            root the kernel says \"no such file or directory\", and QEMU \"Could not open\": mostly because the image is of \
+            root the kernel says \"no such file or directory\", and QEMU \"Could not open\": usually because the image is of \
             another architecture than the program, or has another libc: Alpine's is musl, most others' glibc. On a host, \
             foreign libraries come from packages of that architecture; QEMU_LD_PREFIX names another place for them.",
     ),
@@ -122,8 +122,8 @@ const OTHERS: &[Story] = &[
         id: handler::ENVIRONMENT,
         about: "nothing that is inherited here stops emulators",
         story: "Variables such as QEMU_CPU and limits such as `ulimit -v` are inherited by all that is started from this shell or \
-            service. Emulators heed them: the same program may run in a container, which inherits neither, and fail here. What \
-            is to blame is found by starting the smallest program of each architecture with it and without.",
+            service. Emulators obey them: the same program may run in a container, which inherits neither, and fail here. What \
+            is the cause is found by starting the smallest program of each architecture with it and without.",
     },
     Story {
         id: "file-run",
