@@ -122,6 +122,13 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
     }
 }
 
+/// What is set here that emulators obey: `QEMU_CPU=max`, `ulimit -v 3000000`.
+pub(crate) fn inherited() -> Vec<String> {
+    let environment = Environment::observe();
+    let variables = environment.variables.iter().map(|(name, value)| format!("{name}={value}"));
+    variables.chain(environment.limits.iter().map(environment::Limit::shown)).collect()
+}
+
 /// Opens the root that programs belong to.
 fn open_root(root: &Path) -> Result<Place, Error> {
     Tree::open(root).map(Place::from).map_err(|error| {

@@ -226,19 +226,19 @@ fn elf(subject: &Subject<'_>, seen: &Seen, program: &Program<'_>) -> Vec<Result>
     let shown = subject.shown();
     let arch =
         program.arch.map_or_else(|| "an unknown architecture".to_owned(), ToString::to_string);
+    if let Some(how) = program.as_text {
+        return failure(
+            format!("{shown} is damaged: something took it for a text and {how}"),
+            "it crashes, or does not start: Exec format error",
+            advice("fetch it again as binary data; in git, `FILE binary` in .gitattributes"),
+        );
+    }
     if let Some((kind, effect, way)) = no_program(subject, program) {
         return failure(format!("{shown} is {kind} ({arch})"), effect, advice(way));
     }
     if let Some((system, way)) = foreign_system(program) {
         let what = format!("{shown} is a program for {system}, not for Linux ({arch})");
         return failure(what, "it does not start, or ends at once", advice(way));
-    }
-    if let Some(how) = program.linking.as_ref().and_then(|linking| linking.as_text) {
-        return failure(
-            format!("{shown} is damaged: something took it for a text and {how}"),
-            "it crashes, or does not start: Exec format error",
-            advice("fetch it again as binary data; in git, `FILE binary` in .gitattributes"),
-        );
     }
     if program.linking.as_ref().is_some_and(|linking| linking.loads_nothing) {
         return failure(

@@ -24,7 +24,9 @@ const SIGSYS: i32 = Signal::SIGSYS as i32;
 pub(super) fn handler(subject: &Subject<'_>) -> Vec<Result> {
     match &subject.content {
         Content::Program(program)
-            if is_program(subject, program) && foreign_system(program).is_none() =>
+            if is_program(subject, program)
+                && foreign_system(program).is_none()
+                && program.as_text.is_none() =>
         {
             of_program(subject, program)
         }

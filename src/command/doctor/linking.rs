@@ -50,8 +50,6 @@ pub(super) struct Linking {
     pub(super) starts_with_nothing: bool,
     /// Whether no part of it is to be loaded into memory.
     pub(super) loads_nothing: bool,
-    /// How it was changed by something that took it for a text.
-    pub(super) as_text: Option<&'static str>,
     /// Whether its code was taken out, and only what debuggers read is left.
     pub(super) debug_only: bool,
     /// Whose notes it has: `GNU`, `FreeBSD`, `Android`.
@@ -81,9 +79,6 @@ fn read_class<Elf: FileHeader<Endian = Endianness>>(data: Bounded<'_>) -> Option
         ..Linking::default()
     };
     this.loads_nothing = parts.of(elf::PT_LOAD).next().is_none();
-    this.as_text = data.len().ok().and_then(|len| {
-        as_text(data.read_bytes_at(0, len.min(ENOUGH_TO_TELL)).unwrap_or_default())
-    });
     this.starts_with_nothing =
         parts.bytes(this.entry, 16).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0));
     for part in parts.headers.iter().take(MANY) {
@@ -105,14 +100,14 @@ fn read_class<Elf: FileHeader<Endian = Endianness>>(data: Bounded<'_>) -> Option
 }
 
 /// How much of a file tells whether it was taken for a text.
-const ENOUGH_TO_TELL: u64 = 16 << 10;
+pub(super) const ENOUGH_TO_TELL: u64 = 64 << 10;
 
 /// How a program was spoilt by something that took it for a text, as no program's bytes are by chance.
-fn as_text(start: &[u8]) -> Option<&'static str> {
+pub(super) fn as_text(start: &[u8]) -> Option<&'static str> {
     let ends = start.iter().filter(|byte| **byte == b'\n').count();
     let returns = start.windows(2).filter(|pair| *pair == b"\r\n").count();
     if ends >= 24 && ends == returns {
-        return Some("it put in line ends, as FTP does in ASCII mode");
+        return Some("put in line ends, as FTP does in ASCII mode");
     }
     let whole = match std::str::from_utf8(start) {
         Ok(text) => text,

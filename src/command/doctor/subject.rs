@@ -78,6 +78,8 @@ pub(super) struct Program<'a> {
     pub(super) elf: Elf<'static>,
     pub(super) arch: Option<&'static Arch>,
     pub(super) runner: Runner<'a>,
+    /// How it was spoilt by something that took it for a text.
+    pub(super) as_text: Option<&'static str>,
     /// What its dynamic part says; `None` where that cannot be read.
     pub(super) linking: Option<Linking>,
     /// Path of its dynamic loader; empty where it cannot be read.
@@ -267,6 +269,9 @@ impl<'a> Looker<'a> {
             elf: elf.without_loader(),
             arch,
             runner: runner(self.state, arch, taker),
+            as_text: seen.piece.as_ref().and_then(|piece| {
+                linking::as_text(&piece.read(0, piece.len.min(linking::ENOUGH_TO_TELL))?)
+            }),
             linking: seen.piece.as_ref().and_then(linking::read),
             loader: loader.clone(),
             loader_file: LoaderFile::Unknown,
