@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from machine import CACHE, TOP, Result, need, output, run, script
+from machine import CACHE, TOP, Result, need, on_bookworm, output, run, script
 from qemu import ARCHES, unpack
 
 AS_NOBODY = Path(__file__).parent / 'as-nobody'
@@ -82,6 +82,8 @@ def compiler() -> Callable[[str], str]:
 
     def of(arch: str) -> str:
         if arch not in got:
+            if arch == 'loong64' and on_bookworm():
+                pytest.skip('Debian 12 has no compiler for loong64')
             triplet = ARCHES[arch].triplet
             # alpha's has had another version from its beginning.
             libc = 'libc6.1' if arch == 'alpha' else 'libc6'
