@@ -21,18 +21,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "check.h"
+
 #ifndef CLONE_PIDFD
 #define CLONE_PIDFD 0x1000
 #endif
 #define CLEAR_SIGHAND 0x100000000ULL
-#define CHECK(WHAT)                                                          \
-    do {                                                                     \
-        if (!(WHAT)) {                                                       \
-            dprintf(2, "clone.c:%d: not so: %s (errno %d)\n", __LINE__, #WHAT, errno); \
-            _exit(1);                                                        \
-        }                                                                    \
-    } while (0)
-
 struct arguments {
     uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
 };

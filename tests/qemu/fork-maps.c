@@ -16,13 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CHECK(WHAT)                                                          \
-    do {                                                                     \
-        if (!(WHAT)) {                                                       \
-            dprintf(2, "fork-maps.c:%d: not so: %s (errno %d)\n", __LINE__, #WHAT, errno); \
-            _exit(1);                                                        \
-        }                                                                    \
-    } while (0)
+#include "check.h"
 
 static atomic_int done;
 
@@ -33,8 +27,7 @@ static void *look(void *nothing)
         CHECK(page != MAP_FAILED);
         CHECK(clock_gettime(CLOCK_MONOTONIC, page) == 0);
         CHECK(munmap(page, 4096) == 0);
-        /* No address of any program's. */
-        /* glibc itself looks at it where the kernel knows two times. */
+        /* No address of any program's. Not through glibc, which looks at it where the kernel knows two times. */
         CHECK(syscall(SYS_nanosleep, (struct timespec *)16, NULL) == -1 && errno == EFAULT);
     }
     return NULL;

@@ -15,13 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CHECK(WHAT)                                                          \
-    do {                                                                     \
-        if (!(WHAT)) {                                                       \
-            dprintf(2, "init.c:%d: not so: %s (errno %d)\n", __LINE__, #WHAT, errno); \
-            _exit(1);                                                        \
-        }                                                                    \
-    } while (0)
+#include "check.h"
 
 static int *volatile nowhere;
 static volatile sig_atomic_t handled;

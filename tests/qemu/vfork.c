@@ -25,17 +25,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "check.h"
+
 #ifndef CLONE_PIDFD
 #define CLONE_PIDFD 0x1000
 #endif
-#define CHECK(WHAT)                                                          \
-    do {                                                                     \
-        if (!(WHAT)) {                                                       \
-            dprintf(2, "vfork.c:%d: not so: %s (errno %d)\n", __LINE__, #WHAT, errno); \
-            _exit(1);                                                        \
-        }                                                                    \
-    } while (0)
-
 extern char **environ;
 static char *const no_arguments[] = {"true", NULL};
 static volatile int stored;
