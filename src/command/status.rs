@@ -33,8 +33,10 @@ fn observe(context: &mut Context<'_>) -> State {
 pub(crate) fn status(context: &mut Context<'_>, request: &Status) -> Result<(), Error> {
     let state = observe(context);
     let report = Report::new(&state, context.emulators, check::check_host(&state))?;
-    let inherited = super::doctor::inherited();
-    if request.format() == Format::Table && !inherited.is_empty() {
+    if request.format() == Format::Table
+        && let inherited = super::doctor::inherited()
+        && !inherited.is_empty()
+    {
         context.log.news(&format!(
             "note: {} is set here: emulators that are started from here obey it, and those in containers do not; `binfmtctl doctor` tells more",
             inherited.join(", ")

@@ -501,10 +501,7 @@ fn no_interpreter(subject: &Subject<'_>, script: &Script, next: &Next) -> Way {
         return repair(subject.edited(&sed)).and("or install the interpreter that it names");
     }
     let name = script.interpreter.file_name().unwrap_or_default().to_string_lossy();
-    let dir = script.interpreter.parent().unwrap_or(Path::new("/"));
-    if name.starts_with("python")
-        && !["/usr/bin", "/bin", "/usr/local/bin"].map(Path::new).contains(&dir)
-    {
+    if script.is_of_environment() {
         return advice(
             "it belongs to a virtual environment of Python's that was moved or removed: make it again (python3 -m venv --clear DIR) and \
             install into it again",

@@ -110,17 +110,21 @@ fn text(bytes: &[u8]) -> &str {
 
 /// Whether its first line that is no comment is one of these.
 fn first_line_is(bytes: &[u8], lines: &[&str]) -> bool {
-    let mut told = text(bytes).lines().map(str::trim);
-    let first = told.find(|line| !line.is_empty() && !line.starts_with(['#', ';']));
-    first.is_some_and(|first| lines.contains(&first))
+    lines_but(text(bytes), &["#", ";"]).next().is_some_and(|first| lines.contains(&first))
+}
+
+/// Lines without blanks around them, but for empty ones and comments, which begin so.
+fn lines_but<'a>(text: &'a str, comments: &[&str]) -> impl Iterator<Item = &'a str> {
+    let code =
+        |line: &&str| !line.is_empty() && !comments.iter().any(|start| line.starts_with(start));
+    text.lines().map(str::trim).filter(code)
 }
 
 fn is_linker_script(bytes: &[u8]) -> bool {
     let text = text(bytes);
-    text.starts_with("/* GNU ld script")
-        || ["GROUP (", "GROUP(", "INPUT (", "INPUT(", "OUTPUT_FORMAT("]
-            .iter()
-            .any(|word| text.starts_with(word))
+    ["/* GNU ld script", "GROUP (", "GROUP(", "INPUT (", "INPUT(", "OUTPUT_FORMAT("]
+        .iter()
+        .any(|word| text.starts_with(word))
 }
 
 /// Of C and its kin, Go, Rust, Java.
@@ -138,10 +142,9 @@ fn is_source(bytes: &[u8]) -> bool {
         "public class ",
     ];
     let text = text(bytes);
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     text.starts_with("/*") && text.contains("#include")
-        || lines
-            .find(|line| !line.starts_with("//"))
+        || lines_but(text, &["//"])
+            .next()
             .is_some_and(|line| STARTS.iter().any(|start| line.starts_with(start)))
 }
 
@@ -178,10 +181,7 @@ fn is_dump(bytes: &[u8]) -> bool {
 }
 
 fn is_dockerfile(bytes: &[u8]) -> bool {
-    let mut lines = text(bytes)
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut lines = lines_but(text(bytes), &["#"]);
     let mut first = lines.next().unwrap_or_default();
     if first.starts_with("ARG ") {
         first = lines.next().unwrap_or_default();
@@ -321,8 +321,7 @@ pub(super) fn interpreter(name: &str, start: &[u8]) -> Option<&'static str> {
 
 /// Told by what only one language begins a line with.
 fn by_words(text: &str) -> Option<&'static str> {
-    let code = |line: &&str| !line.is_empty() && !line.starts_with('#');
-    let first = text.lines().map(str::trim).find(code).unwrap_or_default();
+    let first = lines_but(text, &["#"]).next().unwrap_or_default();
     let words: Vec<_> = first.split_whitespace().collect();
     let name = |word: &str| word.chars().all(|c| c.is_alphanumeric() || "_.,".contains(c));
     match words.as_slice() {

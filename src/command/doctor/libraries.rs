@@ -9,7 +9,7 @@ use super::linking::{self, Linking};
 use super::place::Place;
 use crate::arch::{Arch, Class, Data};
 use crate::elf::{self, Elf};
-use crate::tree::{Tree, Unseen};
+use crate::tree::Unseen;
 
 /// How many libraries are followed: browsers have three hundred.
 const MOST: usize = 1000;
@@ -499,10 +499,7 @@ fn plain_path(path: &Path) -> PathBuf {
 
 /// This machine, where another root has the very same loader: it was made of this machine's files.
 fn same_loader(place: &Place, loader: &Path) -> Option<Place> {
-    if place.is_own() || place.is_image() {
-        return None;
-    }
-    let here = Place::from(Tree::open(Path::new("/")).ok()?);
+    let here = place.beside()?;
     let same = here.bytes(loader, MAX_CACHE)? == place.bytes(loader, MAX_CACHE)?;
     same.then_some(here)
 }

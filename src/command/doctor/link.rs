@@ -135,12 +135,9 @@ fn way_to_loader(
     let root_of = home.loaders.iter().find_map(|(_, arch)| *arch);
     match root_of {
         None if let Some((libc, here)) = &home.libc => {
-            let to = subject.place.outside(loader);
             let words = "install its package again (libc6, glibc), or copy the loader from where that library came from";
             let way = match here {
-                true => {
-                    repair(format!("mkdir -p $(dirname {to}) && cp -L {} {to}", loader.display()))
-                }
+                true => copied(subject, loader),
                 false => advice(words),
             };
             (format!(": it has the C library {}, but not its loader", libc.display()), way)
@@ -253,17 +250,13 @@ fn absent(subject: &Subject<'_>, missing: &Missing) -> Vec<Result> {
             let what = format!("{needs}: {} {why}", path.display());
             failure(what, effect, advice(package(subject, name)))
         }
-        (None, None) if let Some(path) = here => {
-            let to = subject.place.outside(path);
-            let command = format!("mkdir -p $(dirname {to}) && cp -L {} {to}", path.display());
-            failure(
-                format!(
-                    "{needs}, which is not in {root}: this machine has it, and its loader is the same"
-                ),
-                effect,
-                repair(command),
-            )
-        }
+        (None, None) if let Some(path) = here => failure(
+            format!(
+                "{needs}, which is not in {root}: this machine has it, and its loader is the same"
+            ),
+            effect,
+            copied(subject, path),
+        ),
         (None, None) if !sought.is_empty() => {
             let (what, words) = in_its_own_dirs(subject, missing);
             failure(what, effect, advice(words))
@@ -274,6 +267,12 @@ fn absent(subject: &Subject<'_>, missing: &Missing) -> Vec<Result> {
             advice(package(subject, name)),
         ),
     }
+}
+
+/// Copies a file of this machine's to the same place in the root.
+fn copied(subject: &Subject<'_>, path: &Path) -> Way {
+    let to = subject.place.outside(path);
+    repair(format!("mkdir -p $(dirname {to}) && cp -L {} {to}", path.display()))
 }
 
 /// A library that whoever needs it looks for in directories that it names itself: what is wrong, and what to do.

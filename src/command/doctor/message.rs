@@ -62,17 +62,15 @@ const MESSAGES: &[Message] = &[
     message("error relocating", By::Program, "a library is older than the program, or of another C library: a program for glibc on musl (Alpine)", PROGRAM),
     message("pthread_create failed", By::Program, "it may not start threads: an old engine's filter (seccomp) does not know clone3, or a limit is reached",
         "newer engine (Docker 20.10.10), or start it without the filter; look for limits: `ulimit -u`, --pids-limit, TasksMax="),
-    message("module binfmt_misc not found", By::Tool, "this kernel was built without binfmt_misc, or its modules are not installed", "install its modules (Ubuntu: \
-        linux-modules-extra-$(uname -r)), or restart after an update of the kernel"),
-    message("couldn't load the binfmt_misc module", By::Tool, "this kernel was built without binfmt_misc, or its modules are not installed", "install its modules (Ubuntu: \
-        linux-modules-extra-$(uname -r)), or restart after an update of the kernel"),
+    message("module binfmt_misc not found", By::Tool, NO_MODULE, MODULES),
+    message("couldn't load the binfmt_misc module", By::Tool, NO_MODULE, MODULES),
     message("binfmt_misc: permission denied", By::Tool, "mounting binfmt_misc needs root with CAP_SYS_ADMIN", "run it as root; in a container, with --privileged"),
     message("register: permission denied", By::Tool, "registering needs root: with sudo the whole command, not only `echo`, has to run as root", "sudo sh -c 'echo … > \
         /proc/sys/fs/binfmt_misc/register', or sudo binfmtctl --install all"),
     message("register: no such file or directory", By::Tool, "binfmt_misc is not mounted", "binfmtctl --install all, which mounts it; or: mount -t binfmt_misc binfmt_misc \
         /proc/sys/fs/binfmt_misc"),
-    message("unknown filesystem type binfmt_misc", By::Tool, "the kernel has no binfmt_misc, or its module is not loaded", "modprobe binfmt_misc, on the host"),
-    message("unknown filesystem type 'binfmt_misc'", By::Tool, "the kernel has no binfmt_misc, or its module is not loaded", "modprobe binfmt_misc, on the host"),
+    message("unknown filesystem type binfmt_misc", By::Tool, NOT_LOADED, LOAD),
+    message("unknown filesystem type 'binfmt_misc'", By::Tool, NOT_LOADED, LOAD),
     message("/proc/self/exe: operation not permitted", By::Tool, "a new namespace was refused: user namespaces are off here", "allow them, or start it as root: \
         `sysctl kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns user.max_user_namespaces` shows what forbids them"),
     message("unsupported syscall", By::Emulator, "its emulator does not know a system call, and says so; most programs do without it", NEWER),
@@ -81,16 +79,14 @@ const MESSAGES: &[Message] = &[
     message("function not implemented", By::Program, "a system call is not known: QEMU before 9.2 lacks openat2, which tar of new distributions uses; or a filter (seccomp) \
         of an old engine denies it", NEWER),
     message("no match for platform", By::Tool, "the image has no build for that platform", "look at its platforms, and name one of them: --platform"),
-    message("multiple platforms feature", By::Tool, "Docker's own builder keeps one platform in an image, unless it stores images in containerd", "docker buildx create \
-        --use --driver docker-container, and build again"),
-    message("multi-platform build is not supported", By::Tool, "Docker's own builder keeps one platform in an image, unless it stores images in containerd", "docker \
-        buildx create --use --driver docker-container, and build again"),
-    message("invalid platform", By::Tool, "the name of the platform is misspelt", "`binfmtctl --status` lists the names, such as linux/arm64"),
-    message("unknown operating system or architecture", By::Tool, "the name of the platform is misspelt", "`binfmtctl --status` lists the names, such as linux/arm64"),
+    message("multiple platforms feature", By::Tool, ONE_PLATFORM, BUILDER),
+    message("multi-platform build is not supported", By::Tool, ONE_PLATFORM, BUILDER),
+    message("invalid platform", By::Tool, MISSPELT, NAMES),
+    message("unknown operating system or architecture", By::Tool, MISSPELT, NAMES),
     message("exit status 255", By::Program, "an emulator gave up before the program started, or the program ended so by itself", "the line before this one tells which: \
         paste that"),
     message("exit status 133", By::Program, "a program stopped itself (signal 5)", "what it said before tells why"),
-    message("exit status 139", By::Program, "a program crashed (signal 11); if it is emulated, usually by a fault of an old QEMU", NEWER),
+    message("exit status 139", By::Program, CRASHED, NEWER),
     message("exit status 132", By::Program, "a program used an instruction that its CPU lacks (signal 4)", "natively: use a build for older CPUs; emulated: unset QEMU_CPU, \
         or try QEMU_CPU=max"),
     message("exit status 134", By::Program, "a program gave up (signal 6)", "what it said before tells why"),
@@ -99,7 +95,7 @@ const MESSAGES: &[Message] = &[
         whether that was it"),
     message("exit status 127", By::Program, "a command, or a library that it needs, was not found", PROGRAM),
     message("exit status 126", By::Program, "a command cannot be executed", PROGRAM),
-    message("killed by signal (segmentation fault)", By::Program, "a program crashed (signal 11); if it is emulated, usually by a fault of an old QEMU", NEWER),
+    message("killed by signal (segmentation fault)", By::Program, CRASHED, NEWER),
     message("sub-process /usr/bin/dpkg returned", By::Tool, "a package's script failed", "the lines before this one tell which, and why"),
     message("unable to find cpu model", By::Emulator, "QEMU_CPU names a CPU that its emulator does not know", "unset QEMU_CPU"),
     message("unable to find a guest_base", By::Emulator, "its emulator finds no room for the program's addresses", MEMORY),
@@ -163,7 +159,7 @@ const MESSAGES: &[Message] = &[
     message("cannot execute binary file", By::Starter, NOBODY, NO_HANDLER),
     message("required file not found", By::Starter, NOT_THERE, PROGRAM),
     message("inside /proc", By::Tool, "engines do not mount anything inside /proc", "mount it elsewhere: -v /proc/sys/fs/binfmt_misc:/binfmt_misc, with --mount /binfmt_misc"),
-    message("no such device", By::Tool, "the kernel has no binfmt_misc, or its module is not loaded", "modprobe binfmt_misc, on the host"),
+    message("no such device", By::Tool, NOT_LOADED, LOAD),
     message("write error: file exists", By::Tool, "an entry of that name is registered already", "binfmtctl --install all --replace"),
     message("file exists", By::Tool, "an entry of that name is registered already", "binfmtctl --install all --replace"),
     message("write error: invalid argument", By::Tool, "the kernel does not take that registration: flag F needs Linux 4.8, or it is malformed", "`binfmtctl --install` writes it as the kernel wants it"),
@@ -190,6 +186,18 @@ const CRLF: &str =
 const NO_CRLF: &str =
     "sed -i 's/\\r$//' SCRIPT; with git, `*.sh text eol=lf` in .gitattributes keeps it so";
 const NOBODY: &str = "nothing here runs that file: it is for an architecture without an emulator here, or it is no program at all";
+const NO_MODULE: &str =
+    "this kernel was built without binfmt_misc, or its modules are not installed";
+const MODULES: &str = "install its modules (Ubuntu: linux-modules-extra-$(uname -r)), or restart after an update of the kernel";
+const NOT_LOADED: &str = "the kernel has no binfmt_misc, or its module is not loaded";
+const LOAD: &str = "modprobe binfmt_misc, on the host";
+const MISSPELT: &str = "the name of the platform is misspelt";
+const NAMES: &str = "`binfmtctl --status` lists the names, such as linux/arm64";
+const ONE_PLATFORM: &str =
+    "Docker's own builder keeps one platform in an image, unless it stores images in containerd";
+const BUILDER: &str = "docker buildx create --use --driver docker-container, and build again";
+const CRASHED: &str =
+    "a program crashed (signal 11); if it is emulated, usually by a fault of an old QEMU";
 const NO_HANDLER: &str = "`binfmtctl doctor PROGRAM` tells which, --root DIR for a program of another root, --image FILE for one of an image (docker save)";
 const EXEC_AS_SCRIPT: &str =
     "the kernel did not know the program, and a shell read it as a script of its own";

@@ -52,6 +52,14 @@ impl Place {
         self.is_own() || self.is_image()
     }
 
+    /// This machine's own root, for another one that may have been made of its files.
+    pub(super) fn beside(&self) -> Option<Self> {
+        if self.is_inside() {
+            return None;
+        }
+        Tree::open(Path::new("/")).ok().map(Self::from)
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

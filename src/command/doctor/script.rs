@@ -18,6 +18,18 @@ pub(super) struct Script {
     pub(super) wrong: Option<Wrong>,
 }
 
+/// Where interpreters are.
+pub(super) const USUAL: [&str; 3] = ["/usr/bin", "/bin", "/usr/local/bin"];
+
+impl Script {
+    /// Whether its interpreter is the Python of a virtual environment.
+    pub(super) fn is_of_environment(&self) -> bool {
+        let name = self.interpreter.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("python")
+            && !USUAL.iter().any(|dir| self.interpreter.parent() == Some(Path::new(dir)))
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wrong {
     /// Nothing stands after `#!`.

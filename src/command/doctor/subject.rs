@@ -20,14 +20,12 @@ use crate::elf::{self, Elf, Loader};
 use crate::entry::{Entry, Rule};
 use crate::root::Root;
 use crate::state::{Outcome, RunBy, State};
-use crate::tree::{Seen, Tree, Unseen};
+use crate::tree::{Seen, Unseen};
 
 /// How often the kernel goes from a file to the one that is to run it, before it gives up (`fs/exec.c`).
 pub(super) const MAX_DEPTH: usize = 5;
 /// How many files are looked at: with `env` a chain may go on for ever.
 const MAX_CHAIN: usize = 16;
-/// Where interpreters are.
-const USUAL: [&str; 3] = ["/usr/bin", "/bin", "/usr/local/bin"];
 /// Largest C library that is compared, in bytes.
 const MAX_LIBC: u64 = 16 << 20;
 /// Longest path that the kernel takes, and so longest loader's.
@@ -223,10 +221,9 @@ impl<'a> Looker<'a> {
             let names = [name.to_string(), format!("{name}3")];
             // Beside the script, where a virtual environment was moved; else its own Python is not any other.
             let beside = path.parent().map(|dir| dir.join(name.as_ref()));
-            let usual = USUAL.iter().any(|dir| script.interpreter.parent() == Some(Path::new(dir)));
-            let any = usual || !name.starts_with("python");
-            let paths = names.iter().flat_map(|name| USUAL.map(|dir| Path::new(dir).join(name)));
-            let paths = beside.into_iter().chain(paths.filter(|_| any));
+            let any = !script.is_of_environment();
+            let usual = |name| script::USUAL.map(|dir| Path::new(dir).join(name));
+            let paths = beside.into_iter().chain(names.iter().flat_map(usual).filter(|_| any));
             next.instead = paths.into_iter().find(|path| self.place.has(path));
         }
         if !there || script.interpreter.file_name() != Some(OsStr::new("env")) {
@@ -361,12 +358,9 @@ impl<'a> Looker<'a> {
         };
         let dirs = DIRS.iter().map(PathBuf::from).chain(DIRS.iter().flat_map(inside));
         let libc = dirs.map(|dir| dir.join("libc.so.6")).find(|path| self.place.has(path))?;
-        if self.place.is_own() || self.place.is_image() {
-            return Some((libc, false));
-        }
-        let here = Place::from(Tree::open(Path::new("/")).ok()?);
-        let same =
-            here.has(loader) && here.bytes(&libc, MAX_LIBC) == self.place.bytes(&libc, MAX_LIBC);
+        let same = self.place.beside().is_some_and(|here| {
+            here.has(loader) && here.bytes(&libc, MAX_LIBC) == self.place.bytes(&libc, MAX_LIBC)
+        });
         Some((libc, same))
     }
 
