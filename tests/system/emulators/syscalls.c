@@ -27,6 +27,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -212,6 +213,24 @@ struct xattr_args {
     uint64_t value;
     uint32_t size, flags;
 };
+
+static void probe_xattr(void)
+{
+    char value[8] = "", names[64] = "";
+    file_with("f", "");
+    int file = NEED(open("f", O_RDWR));
+    CALL(setxattr("f", "user.a", "abc", 3, XATTR_CREATE));
+    REFUSED(lsetxattr("f", "user.a", "abc", 3, XATTR_CREATE), EEXIST);
+    CALL(fsetxattr(file, "user.a", "de", 2, XATTR_REPLACE));
+    CHECK(CALL(getxattr("f", "user.a", value, sizeof(value))) == 2 && strcmp(value, "de") == 0);
+    CHECK(CALL(lgetxattr("f", "user.a", NULL, 0)) == 2);
+    CHECK(CALL(fgetxattr(file, "user.a", value, sizeof(value))) == 2);
+    CHECK(CALL(listxattr("f", names, sizeof(names))) >= 7 && memmem(names, sizeof(names), "user.a", 7));
+    CHECK(CALL(llistxattr("f", NULL, 0)) == CALL(flistxattr(file, names, sizeof(names))));
+    CALL(removexattr("f", "user.a"));
+    REFUSED(fremovexattr(file, "user.a"), ENODATA);
+    REFUSED(lremovexattr("f", "user.a"), ENODATA);
+}
 
 static void probe_xattrat(void)
 {
@@ -959,6 +978,7 @@ static const struct {
     {"fanotify_*, for permission", 206, probe_fanotify_permission},
     {"quotactl", 206, probe_quotactl},
     {"quotactl_fd", 514, probe_quotactl_fd},
+    {"setxattr, getxattr, listxattr, removexattr", 206, probe_xattr},
     {"mlock2", 404, probe_mlock2},
     {"preadv2", 406, probe_preadv2},
     {"pwritev2", 407, probe_pwritev2},
