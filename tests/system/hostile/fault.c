@@ -4,8 +4,9 @@
  * usage: fault N kill|ERRNO LIST COMMAND [ARGUMENT...]
  *
  * Calls are counted over all threads of the command's own process; processes that it starts are left alone. With N = 0
- * nothing is done to it, and LIST becomes a list of the numbers of its calls, one a line. Exit status: the command's own,
- * 128 + N where a signal ended it; 125 where it has no nth call.
+ * nothing is done to it, and LIST becomes a list of the numbers of its calls, one a line. Threads make the nth call another
+ * one in each run: where the kernel never lets it fail like this, the next one fails. Exit status: the command's own,
+ * 128 + N where a signal ended it, and standard error then says which call had failed; 125 where it has no nth call.
  */
 #include <errno.h>
 #include <signal.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/reg.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,6 +43,12 @@ static int is_thread_of(pid_t tid, pid_t process)
     return group == process;
 }
 
+/* An end always comes, waking always works, and brk answers with the old address. */
+static int can_fail(unsigned long long call)
+{
+    return call != SYS_exit && call != SYS_exit_group && call != SYS_futex && call != SYS_brk;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 5) {
@@ -64,6 +72,7 @@ int main(int argc, char **argv)
                PTRACE_O_EXITKILL);
     ptrace(PTRACE_SYSCALL, process, 0, 0);
     pid_t failing = 0;
+    long failed = -1;
     for (;;) {
         pid_t tid = waitpid(-1, &status, __WALL);
         if (tid < 0)
@@ -73,8 +82,10 @@ int main(int argc, char **argv)
                 continue;
             if (list)
                 fclose(list);
-            if (at > count)
+            if (at && (error ? failed < 0 : at > count))
                 return 125;
+            if (error && WIFSIGNALED(status))
+                fprintf(stderr, "system call %ld had failed\n", failed);
             return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
         }
         int signal = WSTOPSIG(status), event = status >> 16;
@@ -89,10 +100,11 @@ int main(int argc, char **argv)
                     fprintf(list, "%llu\n", info.nr);
                 if (count == at && !error)
                     kill(process, SIGKILL);
-                if (count == at && error) {
+                if (error && at && count >= at && failed < 0 && can_fail(info.nr)) {
                     /* No such call; its answer is written over when it comes. */
                     ptrace(PTRACE_POKEUSER, tid, (void *)(sizeof(long) * ORIG_RAX), -1L);
                     failing = tid;
+                    failed = info.nr;
                 }
             } else if (info.op == 2 && tid == failing) {
                 ptrace(PTRACE_POKEUSER, tid, (void *)(sizeof(long) * RAX), (long)-error);
