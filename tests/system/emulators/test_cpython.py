@@ -1,5 +1,6 @@
 """CPython's own regression tests, of threads, signals, memory, processes: no worse than with Debian's emulators."""
 
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -18,6 +19,7 @@ MODULES = [
     'test_multiprocessing_spawn',
     'test_asyncio',
 ]
+PART_FAILED = r'^(?:ERROR|FAIL): \w+ \(test\.[\w.]*?(\w+\.\w+)\) [(\[]'
 # For one module, on a machine that does other things, too.
 PATIENCE = 1800
 
@@ -26,13 +28,14 @@ def try_module(guest, whose, module, only=()):
     """The tests that fail, by name; `(all)` where the module did not come to its end. And how many were run."""
     report = guest.home / 'out/report.xml'
     report.unlink(missing_ok=True)
-    words = ['python3', '-m', 'test', '--timeout', str(PATIENCE // 2), '--junit-xml', '/mnt/report.xml', module]
+    words = ['python3', '-m', 'test', '-W', '--timeout', str(PATIENCE // 2), '--junit-xml', '/mnt/report.xml', module]
     words += [f'--match={name}' for name in only]
     result = guest.run(whose, *words, timeout=PATIENCE)
     if not report.exists():
         return {'(all)': str(result)}, 0
     cases = list(ET.parse(report).iter('testcase'))
-    failed = {}
+    # The report leaves out what fails in a part of a test; the text names it.
+    failed = {name: ['in a part'] for name in re.findall(PART_FAILED, result.out + result.err, re.MULTILINE)}
     for case in cases:
         wrong = [child for child in case if child.tag in ('failure', 'error')]
         if wrong:
