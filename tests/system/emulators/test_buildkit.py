@@ -1,25 +1,35 @@
 """BuildKit's way to emulators: no binfmt_misc, and programs that start programs."""
 
 import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from machine import SCRIPTS, need, output, run, script
+from machine import CACHE, SCRIPTS, need, output, own_arch, run, script
 from qemu import ARCHES
 
-# In a user namespace with an empty binfmt_misc of its own, in a root that has the emulator where BuildKit mounts it.
+# Prints what becomes of each way to start a program.
+STARTS = Path(__file__).parent / 'starts.c'
+# BuildKit's names for emulators, where they are not QEMU's.
+BUILDKIT_NAMES = {'mips64el': 'mips64le'}
+
+# In a user namespace with an empty binfmt_misc of its own, in a root that has the emulator where BuildKit mounts it;
+# natively where none is named.
 INSIDE = r"""
 mount -t binfmt_misc none /sys; umount /sys
-mount -t tmpfs none "$1/dev"; mount -t tmpfs none "$1/tmp"
-for file in null .buildkit_qemu_emulator; do : >"$1/dev/$file"; done
-mount --bind /dev/null "$1/dev/null"; mount --bind "$2" "$1/dev/.buildkit_qemu_emulator"
-mount --rbind /proc "$1/proc"; ln -s /proc/self/fd "$1/dev/fd"
-shift 2; root=$1; shift
+root=$1 emulator=$2; shift 2
+mount -t tmpfs none "$root/dev"; mount -t tmpfs none "$root/tmp"
+: >"$root/dev/null"; mount --bind /dev/null "$root/dev/null"
+if [ -n "$emulator" ]; then
+    : >"$root/dev/.buildkit_qemu_emulator"; mount --bind "$emulator" "$root/dev/.buildkit_qemu_emulator"
+    set -- /dev/.buildkit_qemu_emulator "$@"
+fi
+mount --rbind /proc "$root/proc"; ln -s /proc/self/fd "$root/dev/fd"
 export PATH=/usr/local/bin:/usr/bin:/bin LC_ALL=C
-exec /usr/sbin/chroot "$root" /dev/.buildkit_qemu_emulator "$@"
+exec /usr/sbin/chroot "$root" "$@"
 """
 SCRIPT = r"""
 set -e
@@ -145,15 +155,15 @@ def tools(work, arch):
     return path
 
 
+def start_inside(root, emulator, *words, under=()):
+    inside = [*under, 'unshare', '-Urm', '--pid', '--fork', '--mount-proc', 'bash', '-euc', INSIDE, '-']
+    return run(*inside, root, emulator, *words, timeout=900)
+
+
 @pytest.fixture(scope='module')
 def started(emulators, machine):
     """Runs a program of a root as BuildKit does."""
-
-    def start(root, *words, timeout=300):
-        inside = ['unshare', '-Urm', '--pid', '--fork', '--mount-proc', 'bash', '-euc', INSIDE, '-', root]
-        return run(*inside, emulators / f'buildkit-qemu-{machine}', root, *words, timeout=timeout)
-
-    return start
+    return lambda root, *words: start_inside(root, emulators / f'buildkit-qemu-{machine}', *words)
 
 
 def test_what_a_program_starts_is_emulated_too(root, started, machine):
@@ -165,6 +175,57 @@ def test_a_program_is_found_as_a_shell_finds_it(root, started, machine):
     assert started(root, 'uname', '-m').out == f'{machine}\n'
     codes = [started(root, word).code for word in ('nonesuch', '/nonesuch', '/etc/debian_version')]
     assert codes == [127, 127, 126]
+
+
+def root_with(work, name, *words):
+    """A root with one program, /t/program, which these words compile."""
+    path = work / name
+    for directory in 'dev', 'proc', 'tmp', 't':
+        (path / directory).mkdir(parents=True)
+    output(*words, '-O1', '-static', '-pthread', '-o', path / 't/program', STARTS)
+    return path
+
+
+@pytest.fixture(scope='module')
+def natively(work):
+    """What the kernel itself makes of each way to start a program."""
+    need('gcc', 'libc6-dev')
+    result = start_inside(root_with(work, 'starts', 'gcc'), '', '/t/program', 'start-all')
+    assert (result.code, result.err) == (0, ''), str(result)
+    return result.out.splitlines()
+
+
+EMULATED = ['arm64', 'armhf', 'i386', 'riscv64', 's390x', 'ppc64el', 'mips64el', 'amd64']
+
+
+@pytest.mark.parametrize('arch', [arch for arch in EMULATED if arch != own_arch()], ids=str)
+def test_programs_are_started_as_the_kernel_starts_them(arch, work, natively, compiler, emulators):
+    """By each system call and kind of name, from threads, in other roots; scripts of all shapes; what fails."""
+    emulator = emulators / f'buildkit-qemu-{BUILDKIT_NAMES.get(arch, ARCHES[arch].target)}'
+    result = start_inside(root_with(work, f'starts-{arch}', compiler(arch)), emulator, '/t/program', 'start-all')
+    assert (result.code, result.err) == (0, ''), str(result)
+    assert result.out.splitlines() == natively
+
+
+def test_kernels_before_5_8(root, work, arch, emulators, machine):
+    need('gcc', 'libc6-dev')
+    output('gcc', '-o', work / f'old-{arch}', Path(__file__).parent / 'no-faccessat2.c')
+    emulator = emulators / f'buildkit-qemu-{machine}'
+    result = start_inside(root, emulator, 'bash', '-c', 'env uname -m; true', under=[work / f'old-{arch}'])
+    assert (result.code, result.out) == (0, f'{machine}\n'), str(result)
+
+
+def test_programs_of_other_architectures(root, started, arch, machine):
+    """The machine's own run natively, also as the first; those of a third are the kernel's to refuse."""
+    third = 'riscv64' if arch == 'arm64' else 'arm64'
+    for guest in own_arch(), third:
+        script('guests', CACHE / 'guests', guest)
+        shutil.copy(CACHE / 'guests' / guest / 'bin/busybox', root / f'busybox-{guest}')
+    native, own = f'/busybox-{own_arch()}', ARCHES[own_arch()].target
+    assert started(root, native, 'uname', '-m').out == f'{own}\n'
+    script_ = f'{native} uname -m; /busybox-{third} uname -m || echo $?; exec {native} sh -c "uname -m || echo none"'
+    result = started(root, 'bash', '-c', script_)
+    assert result.out.splitlines() == [own, '126', own], str(result)
 
 
 def test_started_by_another_name_nothing_changes(root, emulators, machine):
