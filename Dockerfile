@@ -24,7 +24,7 @@ COPY scripts/ scripts/
 COPY qemu-bins/source.lock qemu-bins/
 ARG TARGETARCH
 ARG BUILDARCH
-# Training needs emulators that run here. The cache keeps what was built of the same source. For the secret see below.
+# What training gains on other machines than this one is not measured. The cache keeps what was built of the same source. For the secret see below.
 RUN --mount=type=cache,target=/root/.cache/binfmtctl-build --mount=type=secret,id=ca \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
     scripts/qemu-build --host "$TARGETARCH" $([ "$TARGETARCH" != "$BUILDARCH" ] || echo --pgo)
