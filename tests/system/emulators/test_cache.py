@@ -112,7 +112,7 @@ def count_blocks(store):
     return count
 
 
-@pytest.mark.parametrize('arch', ['arm64', 'armhf', 'riscv64', 's390x', 'ppc64el'])
+@pytest.mark.parametrize('arch', ['arm64', 'armhf', 'riscv64', 's390x', 'ppc64el', 'i386'])
 def test_all_blocks_are_shared(arch, compiler, ours, work):
     built = work / f'blocks-{arch}'
     output(compiler(arch), '-O1', '-static', '-o', built, '-xc', '-', stdin=BLOCKS)
