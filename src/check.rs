@@ -14,36 +14,11 @@ pub(crate) use lasting::NO_NEW_PRIVS;
 use std::ffi::OsString;
 use std::path::Path;
 
+pub use crate::level::Level;
 use crate::platform::Platform;
 use crate::root::MOUNT_POINT;
 use crate::state::State;
 use crate::tree::quoted;
-
-/// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// As it should be.
-    Ok,
-    /// It could not be looked at.
-    Unknown,
-    /// It works, but not for everybody or not for long.
-    Warning,
-    /// Something does not work.
-    Failure,
-}
-
-impl Level {
-    /// As JSON has it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Unknown => "unknown",
-            Self::Warning => "warning",
-            Self::Failure => "failure",
-        }
-    }
-}
 
 /// What one check found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::termios::tcgetwinsize;
 
-use crate::check::Level;
+use crate::level::Level;
 
 /// Where text for people goes.
 #[derive(Debug, Clone, Copy, Default)]

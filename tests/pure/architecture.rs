@@ -70,6 +70,20 @@ fn no_room_imports_itself_by_way_of_others() {
 }
 
 #[test]
+fn rooms_are_declared_in_the_order_in_which_they_import_each_other() {
+    let lib = fs::read_to_string(src().join("lib.rs")).unwrap();
+    let order: Vec<_> =
+        lib.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
+    let place = |room: &str| order.iter().position(|other| *other == room);
+    let declared =
+        imports().into_iter().filter_map(|(room, used)| Some((place(&room)?, room, used)));
+    for (at, room, used) in declared {
+        let later: Vec<_> = used.iter().filter(|other| place(other) > Some(at)).collect();
+        assert!(later.iter().all(|other| *other == "error"), "{room} imports {later:?}");
+    }
+}
+
+#[test]
 fn start_parses_and_dispatches_and_no_more() {
     let lines = |name: &str| fs::read_to_string(src().join(name)).unwrap().lines().count();
     assert!(lines("start.rs") < 100, "{} lines", lines("start.rs"));

@@ -1,4 +1,4 @@
-//! What a program inherits that an emulator heeds: QEMU's variables and the kernel's limits. And the
+//! What a program inherits that an emulator obeys: QEMU's variables and the kernel's limits. And the
 //! proof of it: the smallest program of an architecture, started in this very environment.
 
 use std::ffi::OsStr;
@@ -81,7 +81,7 @@ const VARIABLES: [&str; 25] = [
     "VERSION",
 ];
 
-/// How the smallest program of an architecture fared here.
+/// How the smallest program of an architecture ended here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Trial {
     pub(super) ran: Ran,

@@ -16,7 +16,7 @@ use tar::{Archive, EntryType};
 use crate::elf;
 use crate::tree::Piece;
 
-/// How many files are kept in mind: images with all of a distribution have a tenth of it.
+/// How many files are remembered: an image with all of a distribution has a tenth of them.
 const MAX_FILES: usize = 4_000_000;
 /// How much of a layer is unpacked at most, in bytes.
 const MAX_LAYER: u64 = 64 << 30;

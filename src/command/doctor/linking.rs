@@ -93,7 +93,7 @@ fn read_class<Elf: FileHeader<Endian = Endianness>>(data: Bounded<'_>) -> Option
             use object::read::elf::SectionHeader;
             text.sh_type(endian) == elf::SHT_NOBITS
         });
-        // The loader goes by the dynamic part, which says the same in a form that is dearer to read.
+        // The loader goes by the dynamic part, which says the same in a form that takes longer to read.
         this.read_versions(&sections, endian, data);
     }
     Some(this)
@@ -315,7 +315,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a header says, no more is read than there is, and than is bearable.
+        /// Whatever a header says, no more is read than the file has, and never more than the limit.
         #[test]
         fn damaged_programs_are_read_within_bounds(
             changes in proptest::collection::vec((0usize..1000, any::<u8>()), 1..8),

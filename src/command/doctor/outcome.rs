@@ -71,7 +71,7 @@ fn refused(errno: Errno) -> &'static str {
 
 const ABOVE: &str = "the findings before this one tell why";
 
-/// The same, where a finding before it has the way out: another one would lead elsewhere.
+/// The same, where a finding before it gives the way out: a second one would only mislead.
 fn below(finding: Finding) -> Finding {
     if finding.level < Level::Warning {
         return finding;

@@ -86,7 +86,7 @@ pub(super) struct Program<'a> {
     pub(super) libraries: Option<Libraries>,
     /// What is known of the root where its loader is not.
     pub(super) home: Option<Home>,
-    /// How the smallest program of its architecture fared, where an emulator runs it.
+    /// How the smallest program of its architecture ended, where an emulator runs it.
     pub(super) trial: Option<Trial>,
 }
 
