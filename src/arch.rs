@@ -110,7 +110,7 @@ pub const ARCHES: &[Arch] = &[
     // mov x0,#0; mov x8,#93; svc #0
     arch("arm64", "aarch64", (Elf64, Little, 183), &["arm64v8"], b"\0\0\x80\xd2\xa8\x0b\x80\xd2\x01\0\0\xd4").common(),
     // li a0,0; li a7,93; ecall
-    arch("riscv64", "riscv64", (Elf64, Little, 243), &[], b"\x13\x05\0\0\x93\x08\xd0\x05\x73\0\0\0").common(),
+    arch("riscv64", "riscv64", (Elf64, Little, 243), &["riscv64gc", "rv64", "rv64gc"], b"\x13\x05\0\0\x93\x08\xd0\x05\x73\0\0\0").common(),
     // li r0,1; li r3,0; sc. e_flags 2 is ELFv2: the entry point is code, not a descriptor.
     arch("ppc64", "ppc64", (Elf64, Big, 21), &["powerpc64"], b"\x38\0\0\x01\x38\x60\0\0\x44\0\0\x02").e_flags(2).common(),
     // The mask leaves the high byte of e_machine open, as every installer of the field does.
@@ -118,21 +118,21 @@ pub const ARCHES: &[Arch] = &[
     // lghi %r2,0; svc 1
     arch("s390x", "s390x", (Elf64, Big, 22), &[], b"\xa7\x29\0\0\x0a\x01").common(),
     // xor ebx,ebx; xor eax,eax; inc eax; int 0x80
-    arch("386", "i386", (Elf32, Little, 3), &["x86", "i486", "i586", "i686"], b"\x31\xdb\x31\xc0\x40\xcd\x80").masked(X86_MASK).common(),
+    arch("386", "i386", (Elf32, Little, 3), &["x86", "i486", "i586", "i686", "ia32"], b"\x31\xdb\x31\xc0\x40\xcd\x80").masked(X86_MASK).common(),
     // li v0,5058; li a0,0; syscall
     arch("mips64le", "mips64el", (Elf64, Little, 8), &[], b"\xc2\x13\x02\x24\0\0\x04\x24\x0c\0\0\0").masked(MIPS_MASK).common(),
     arch("mips64", "mips64", (Elf64, Big, 8), &[], b"\x24\x02\x13\xc2\x24\x04\0\0\0\0\0\x0c").masked(MIPS_MASK).common(),
     // li.w a0,0; li.w a7,93; syscall 0. Byte 8 holds an ABI version, byte 7 an OSABI of up to 3.
     arch("loong64", "loongarch64", (Elf64, Little, 258), &["loongarch"], b"\x04\0\x15\0\x0b\x74\x81\x03\0\0\x2b\0").e_flags(0x43).masked(&[(7, 0xfc), (8, 0x00)]).common(),
     // mov r0,#0; mov r7,#1; svc #0. e_flags: EABI version 5.
-    arch("arm", "arm", (Elf32, Little, 40), &["armhf", "armel", "armv5l", "armv5tel", "armv6l", "armv7l", "armv8l", "arm32", "arm32v5", "arm32v6", "arm32v7", "armv5", "armv6", "armv7", "aarch32"], b"\0\0\xa0\xe3\x01\x70\xa0\xe3\0\0\0\xef").e_flags(0x0500_0000).common(),
+    arch("arm", "arm", (Elf32, Little, 40), &["armhf", "armel", "armv5l", "armv5tel", "armv6l", "armv7l", "armv8l", "arm32", "arm32v5", "arm32v6", "arm32v7", "armv5", "armv6", "armv7", "armhfp", "armv6hl", "armv7hl", "armv7hf", "armv7a", "aarch32"], b"\0\0\xa0\xe3\x01\x70\xa0\xe3\0\0\0\xef").e_flags(0x0500_0000).common(),
     // li v0,4001; li a0,0; syscall. o32 and n32 differ only in EF_MIPS_ABI2 (0x20) of e_flags.
-    arch("mipsle", "mipsel", (Elf32, Little, 8), &[], b"\xa1\x0f\x02\x24\0\0\x04\x24\x0c\0\0\0").e_flags(0x1000).abi_bit(0x20, false).masked(MIPS_MASK),
-    arch("mips", "mips", (Elf32, Big, 8), &[], b"\x24\x02\x0f\xa1\x24\x04\0\0\0\0\0\x0c").e_flags(0x1000).abi_bit(0x20, false).masked(MIPS_MASK),
+    arch("mipsle", "mipsel", (Elf32, Little, 8), &["mips32el", "mips32le"], b"\xa1\x0f\x02\x24\0\0\x04\x24\x0c\0\0\0").e_flags(0x1000).abi_bit(0x20, false).masked(MIPS_MASK),
+    arch("mips", "mips", (Elf32, Big, 8), &["mips32"], b"\x24\x02\x0f\xa1\x24\x04\0\0\0\0\0\x0c").e_flags(0x1000).abi_bit(0x20, false).masked(MIPS_MASK),
     // li v0,6058; li a0,0; syscall
     arch("mips64p32le", "mipsn32el", (Elf32, Little, 8), &["mipsn32le"], b"\xaa\x17\x02\x24\0\0\x04\x24\x0c\0\0\0").e_flags(0x20).abi_bit(0x20, true).masked(MIPS_MASK),
     arch("mips64p32", "mipsn32", (Elf32, Big, 8), &[], b"\x24\x02\x17\xaa\x24\x04\0\0\0\0\0\x0c").e_flags(0x20).abi_bit(0x20, true).masked(MIPS_MASK),
-    arch("riscv", "riscv32", (Elf32, Little, 243), &[], b"\x13\x05\0\0\x93\x08\xd0\x05\x73\0\0\0"),
+    arch("riscv", "riscv32", (Elf32, Little, 243), &["rv32", "rv32gc"], b"\x13\x05\0\0\x93\x08\xd0\x05\x73\0\0\0"),
     arch("ppc", "ppc", (Elf32, Big, 20), &["powerpc"], b"\x38\0\0\x01\x38\x60\0\0\x44\0\0\x02"),
     arch("arm64be", "aarch64_be", (Elf64, Big, 183), &["aarch64be"], b"\0\0\x80\xd2\xa8\x0b\x80\xd2\x01\0\0\xd4"),
     // Instructions stay little-endian (BE8, e_flags 0x0080_0000).
@@ -157,7 +157,7 @@ pub const ARCHES: &[Arch] = &[
     arch("sparc", "sparc", (Elf32, Big, 2), &[], b"\x82\x10\x20\x01\x90\x10\x20\0\x91\xd0\x20\x10"),
     arch("sparc32plus", "sparc32plus", (Elf32, Big, 18), &[], b"\x82\x10\x20\x01\x90\x10\x20\0\x91\xd0\x20\x10").e_flags(0x100),
     // mov 1,%g1; mov 0,%o0; ta 0x6d
-    arch("sparc64", "sparc64", (Elf64, Big, 43), &[], b"\x82\x10\x20\x01\x90\x10\x20\0\x91\xd0\x20\x6d"),
+    arch("sparc64", "sparc64", (Elf64, Big, 43), &["sparcv9"], b"\x82\x10\x20\x01\x90\x10\x20\0\x91\xd0\x20\x6d"),
     // movi a2,118; movi a6,0; syscall
     arch("xtensa", "xtensa", (Elf32, Little, 94), &[], b"\x22\xa0\x76\x62\xa0\0\0\x50\0"),
     arch("xtensaeb", "xtensaeb", (Elf32, Big, 94), &[], b"\x22\x0a\x76\x26\x0a\0\0\x05\0"),
@@ -343,9 +343,11 @@ impl Arch {
     }
 
     /// A program that waits until it is killed, so that it can be looked at; for architectures that
-    /// some machine runs besides its own.
+    /// some machine runs besides its own, or that other emulators than QEMU are for.
     pub fn waiting(&self) -> Option<Vec<u8>> {
         let code: &[u8] = match self.target {
+            // mov eax,34 (pause); syscall
+            "x86_64" => b"\xb8\x22\0\0\0\x0f\x05",
             // mov eax,29; int 0x80
             "i386" => b"\xb8\x1d\0\0\0\xcd\x80",
             // mov r7,#29; svc #0
@@ -523,6 +525,24 @@ mod tests {
                 .collect();
             assert_eq!(takers, [arch]);
         }
+    }
+
+    /// This machine's own kind of it: the others are tried by whoever runs them.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "makes the program to be tried")]
+    fn a_program_that_waits_waits() {
+        use std::os::unix::fs::PermissionsExt;
+        let Some(program) = HOST.waiting() else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("waiting");
+        std::fs::write(&path, program).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut child = std::process::Command::new(path).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let ended = child.try_wait().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(ended, None);
     }
 
     #[test]

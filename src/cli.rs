@@ -67,7 +67,7 @@ struct Cli {
     options: Options,
 
     /// Print the version, and QEMU's
-    #[arg(short = 'V', long, conflicts_with_all = OTHERS)]
+    #[arg(short = 'V', long, conflicts_with_all = OTHERS, conflicts_with = "licenses")]
     version: bool,
 
     /// Print the licences of everything inside, and where its source is
@@ -76,7 +76,7 @@ struct Cli {
 }
 
 /// What `--version` and `--licenses` would not look at.
-const OTHERS: [&str; 9] = [
+const OTHERS: [&str; 10] = [
     "install",
     "uninstall",
     "status",
@@ -84,6 +84,7 @@ const OTHERS: [&str; 9] = [
     "json",
     "require",
     "dry_run",
+    "replace",
     "flags",
     "no_credentials",
 ];
@@ -341,15 +342,15 @@ pub struct DoctorArgs {
     arguments: Vec<OsString>,
 
     /// Root that the program lives in: an unpacked image, a chroot
-    #[arg(long, value_name = "DIR", default_value = "/")]
+    #[arg(long, value_name = "DIR", default_value = "/", requires = "program")]
     root: PathBuf,
 
     /// Look into an image that was saved to a file, or an OCI layout: at what it starts, or at PROGRAM in it
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["arguments", "root", "run", "list", "explain"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["arguments", "root", "run", "timeout", "yes"])]
     image: Option<PathBuf>,
 
     /// Also run the program
-    #[arg(long, requires = "program")]
+    #[arg(long, requires = "program", conflicts_with = "yes")]
     run: bool,
 
     /// How long --run waits for the program's end; 0 for as long as it takes
@@ -357,7 +358,7 @@ pub struct DoctorArgs {
     timeout: u64,
 
     /// Also do the repairs that are safe, and look again: none that removes or replaces what works
-    #[arg(long, conflicts_with_all = ["image", "run", "list", "explain", "arguments"])]
+    #[arg(long, conflicts_with_all = ["image", "run", "timeout", "list", "explain", "arguments"])]
     fix: bool,
 
     /// With --fix: do not ask
@@ -373,13 +374,17 @@ pub struct DoctorArgs {
     json: bool,
 
     /// Tell the whole story of one check
-    #[arg(long, value_name = "ID", conflicts_with_all = ["program", "root"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = LOOKING)]
     explain: Option<String>,
 
     /// List all checks
-    #[arg(long, conflicts_with_all = ["program", "explain", "run", "root"])]
+    #[arg(long, conflicts_with_all = LOOKING, conflicts_with = "explain")]
     list: bool,
 }
+
+/// Options of `doctor` for which something has to be looked at. All are named: what an option requires is not
+/// asked for where that is in conflict with another.
+const LOOKING: [&str; 8] = ["program", "root", "image", "run", "timeout", "yes", "format", "json"];
 
 /// Of `run`.
 #[derive(Debug, Args)]
@@ -560,6 +565,7 @@ impl Cli {
         let stray = [
             (looks && !self.status, "--format and --require go with --status"),
             (registers && self.install.is_none(), "--flags and --no-credentials go with --install"),
+            (self.replace && self.install.is_none(), "--replace goes with --install"),
             (
                 self.dry_run && !changes,
                 "--dry-run goes with --install, --uninstall, or after the name of a command",
@@ -681,29 +687,52 @@ fn explain(error: clap::Error, args: &[OsString]) -> Unclear {
         let (what, hint) = (format!("unknown: {word}"), (*meant).to_owned());
         return Unclear::Value(Error::Unclear { what, hint });
     }
-    let after = |option: &str| {
-        args.windows(2).find(|pair| pair[0] == option).and_then(|pair| pair[1].to_str())
+    match explain_name(word, args) {
+        Some(told) => Unclear::Value(told),
+        None => error.into(),
+    }
+}
+
+/// The same for a name of a platform where none is expected.
+fn explain_name(word: &str, args: &[OsString]) -> Option<Error> {
+    let names = |word: &&str| {
+        items(word).is_ok_and(|items| {
+            items.iter().all(|it| Platform::parse(it).is_some() || it.eq_ignore_ascii_case("all"))
+        })
     };
-    let is_platform = Platform::parse(word).is_some() || word.eq_ignore_ascii_case("all");
-    for option in ["--install", "--uninstall"] {
-        if let Some(list) = after(option).filter(|_| is_platform) {
-            return Unclear::Value(Error::Usage(format!(
-                "names in a list are separated by commas: {option} {list},{word}"
+    Some(word).filter(names)?;
+    let words = args.iter().skip(1).filter_map(|arg| arg.to_str());
+    let words: Vec<_> = words
+        .flat_map(|typed| match typed.split_once('=') {
+            Some((option, value)) if option.starts_with("--") => vec![option, value],
+            _ => vec![typed],
+        })
+        .collect();
+    for option in ["--install", "--uninstall", "--require"] {
+        if let Some(at) = words.iter().position(|typed| *typed == option) {
+            let list: Vec<_> =
+                words[at + 1..].iter().take_while(|word| names(word)).copied().collect();
+            let list = list.join(",").replace(",,", ",");
+            return Some(Error::Usage(format!(
+                "names in a list are separated by commas: {option} {list}"
             )));
         }
     }
-    if is_platform && error.kind() == ErrorKind::UnknownArgument {
-        let (what, hint) = (
+    let of = |commands: &[&str]| words.iter().find(|word| commands.contains(word)).copied();
+    let (what, hint) = if let Some(command) = of(&["hold", "persist"]) {
+        (
+            format!("{command} takes no list: {word}"),
+            format!("`binfmtctl {command} --install {word}`"),
+        )
+    } else if of(&["status", "list", "--status"]).is_some() {
+        (
             format!("status takes no list: {word}"),
             format!("`binfmtctl status --require {word}` fails unless that works"),
-        );
-        return Unclear::Value(Error::Unclear { what, hint });
-    }
-    if is_platform {
-        let (what, hint) = (format!("unknown: {word}"), format!("`binfmtctl install {word}`"));
-        return Unclear::Value(Error::Unclear { what, hint });
-    }
-    error.into()
+        )
+    } else {
+        (format!("unknown: {word}"), format!("`binfmtctl install {word}`"))
+    };
+    Some(Error::Unclear { what, hint })
 }
 
 /// Splits a list as people type it. A comma at its end is no error.
@@ -857,6 +886,64 @@ mod tests {
         }
     }
 
+    /// Of any two options of a command either both are in its request, or they are refused together.
+    #[test]
+    fn no_option_is_taken_and_then_dropped() {
+        /// What an option may take, and what goes with it where it alone is no request.
+        fn typed(option: &clap::Arg) -> String {
+            let name = option.get_long().unwrap_or_default();
+            match option.get_action().takes_values() {
+                false => format!(" --{name}"),
+                true => {
+                    let value = match name {
+                        "format" => "json",
+                        "flags" => "F",
+                        "timeout" => "3",
+                        "install" | "uninstall" | "require" | "platform" => "arm64",
+                        _ => "/x",
+                    };
+                    format!(" --{name} {value}")
+                }
+            }
+        }
+        let asked = |line: &str| match request(line).ok()? {
+            Request::Doctor(args) => Some(format!("{:?}", args.into_request())),
+            request => Some(format!("{request:?}")),
+        };
+        let mut root = Cli::command();
+        root.build();
+        let commands = root.get_subcommands().filter(|command| command.get_name() != "help");
+        let mut tried = 0;
+        for command in commands.chain([&root]) {
+            let name = command.get_name();
+            let words: &[&str] = match name {
+                "install" | "uninstall" => &[" arm64"],
+                "run" => &["", " /x"],
+                "doctor" => &["", " /x"],
+                "binfmtctl" => &[""],
+                _ => &["", " bash"],
+            };
+            let options = command.get_arguments().filter(|one| {
+                one.get_long().is_some_and(|long| long != "help") && !one.is_global_set()
+            });
+            let mut typed: Vec<_> = options.map(typed).collect();
+            typed.push(String::new());
+            let prefix = if name == "binfmtctl" { "b".to_owned() } else { format!("b {name}") };
+            for (word, one) in
+                words.iter().flat_map(|word| typed.iter().map(move |one| (word, one)))
+            {
+                for other in typed.iter().filter(|other| *other != one && !other.is_empty()) {
+                    let (without, with) =
+                        (format!("{prefix}{one}{word}"), format!("{prefix}{one}{other}{word}"));
+                    let Some(both) = asked(&with) else { continue };
+                    tried += 1;
+                    assert_ne!(Some(both), asked(&without), "{with}");
+                }
+            }
+        }
+        assert!(tried > 100, "{tried}");
+    }
+
     #[test]
     fn commands_are_words_too() {
         assert_eq!(
@@ -888,10 +975,17 @@ mod tests {
 
     #[test]
     fn names_without_a_comma_between_them_are_told() {
-        assert_eq!(
-            refused("b --install arm64 riscv64"),
-            "names in a list are separated by commas: --install arm64,riscv64"
-        );
+        for (line, list) in [
+            ("b --install arm64 riscv64", "--install arm64,riscv64"),
+            ("b --install=arm64 riscv64 s390x", "--install arm64,riscv64,s390x"),
+            ("b --install arm64, riscv64 -v", "--install arm64,riscv64"),
+            ("b -uninstall arm64 riscv64", "--uninstall arm64,riscv64"),
+            ("b hold --install arm64 riscv64,arm", "--install arm64,riscv64,arm"),
+            ("b status --require arm64 riscv64", "--require arm64,riscv64"),
+        ] {
+            let told = format!("names in a list are separated by commas: {list}");
+            assert_eq!(refused(line), told, "{line}");
+        }
     }
 
     #[test]
@@ -905,6 +999,9 @@ mod tests {
             ("b arm64", "`binfmtctl install arm64`"),
             ("b status arm64", "`binfmtctl status --require arm64`"),
             ("b list arm64", "`binfmtctl status --require arm64`"),
+            ("b --status arm64", "`binfmtctl status --require arm64`"),
+            ("b hold arm64", "`binfmtctl hold --install arm64`"),
+            ("b persist arm64,riscv64", "`binfmtctl persist --install arm64,riscv64`"),
             ("b all", "`binfmtctl install all`"),
         ] {
             let Unclear::Value(error) = request(line).unwrap_err() else { panic!("{line}") };

@@ -60,9 +60,11 @@ impl Platform {
             "sparc" => "sparc64",
             _ => return None,
         };
-        typed.trim().eq_ignore_ascii_case(self.arch.oci).then(|| {
-            format!("{} is the 32-bit architecture; most people mean {wide}", self.arch.oci)
-        })
+        let name = typed.trim().to_ascii_lowercase();
+        let name = name.strip_prefix("linux/").unwrap_or(&name);
+        // A name such as riscv32 tells the width.
+        (name == self.arch.oci || name == "powerpc")
+            .then(|| format!("{name} is the 32-bit architecture; most people mean {wide}"))
     }
 }
 
@@ -74,29 +76,31 @@ pub struct Unknown {
 }
 
 /// Operating systems that people put before an architecture.
-const OTHER_SYSTEMS: [&str; 9] =
-    ["darwin", "macos", "windows", "freebsd", "netbsd", "openbsd", "android", "wasi", "js"];
+const OTHER_SYSTEMS: [&str; 16] = [
+    "darwin",
+    "macos",
+    "osx",
+    "ios",
+    "windows",
+    "win",
+    "freebsd",
+    "netbsd",
+    "openbsd",
+    "dragonfly",
+    "solaris",
+    "illumos",
+    "android",
+    "wasi",
+    "wasip1",
+    "js",
+];
 
 impl Unknown {
     /// Looks for what was meant.
     pub fn new(name: &str) -> Self {
-        let lower = name.trim().to_ascii_lowercase();
-        let (first, rest) = lower.split_once('/').unwrap_or((&lower, ""));
-        let words: Vec<_> = lower.split_whitespace().collect();
-        let advice = if OTHER_SYSTEMS.contains(&first) {
-            let meant = Platform::parse(rest).map_or("linux/arm64".to_owned(), |it| it.to_string());
-            format!("{first} is an operating system; emulators run programs for Linux: {meant}")
-        } else if words.len() > 1 && words.iter().all(|word| Platform::parse(word).is_some()) {
-            format!("separate names by commas: {}", words.join(","))
-        } else if lower.contains(['*', '?']) {
-            "say `all`: only an uninstall takes patterns".to_owned()
-        } else if let Some(near) = nearest(lower.strip_prefix("linux/").unwrap_or(&lower)) {
-            format!("did you mean linux/{}?", near.oci)
-        } else {
-            "names are those of Docker, Debian, uname -m or QEMU: linux/arm64, armhf, riscv64, all"
-                .to_owned()
-        };
-        Self { shown: shorten(name), advice }
+        let general =
+            "names are those of Docker, Debian, uname -m or QEMU: linux/arm64, armhf, riscv64, all";
+        Self { shown: shorten(name), advice: meant(name).unwrap_or_else(|| general.to_owned()) }
     }
 
     /// The name, shortened for display.
@@ -116,8 +120,61 @@ impl fmt::Display for Unknown {
     }
 }
 
+/// In what is longer nobody looks for a name.
+const LONGEST: usize = 100;
+
+/// What a name that means no platform was meant for, where that can be told.
+pub(crate) fn meant(name: &str) -> Option<String> {
+    let lower = name.trim().to_ascii_lowercase();
+    if lower.len() > LONGEST {
+        return None;
+    }
+    let (system, rest) = lower.split_once(['/', '-', '_']).unwrap_or((&lower, ""));
+    if OTHER_SYSTEMS.contains(&system) {
+        let meant = Platform::parse(rest).map_or("linux/arm64".to_owned(), |it| it.to_string());
+        return Some(format!(
+            "{system} is an operating system; emulators run programs for Linux: {meant}"
+        ));
+    }
+    let between = |c: char| c.is_whitespace() || ";:+&|".contains(c);
+    for words in [words(&lower, between), words(&lower, |c| c == '/')] {
+        if words.len() > 1 && words.iter().all(|word| Platform::parse(word).is_some()) {
+            return Some(format!("separate names by commas: {}", words.join(",")));
+        }
+    }
+    if lower.contains(['*', '?']) {
+        return Some("say `all`: only an uninstall takes patterns".to_owned());
+    }
+    let name = lower.strip_prefix("linux/").unwrap_or(&lower);
+    let near = joined(name).or_else(|| part(name)).or_else(|| nearest(name))?;
+    Some(format!("did you mean linux/{}?", near.oci))
+}
+
+fn words(text: &str, between: impl Fn(char) -> bool) -> Vec<&str> {
+    text.split(between).filter(|word| !word.is_empty()).collect()
+}
+
+/// The row of a name that is written in parts: `arm64-v8`, `ppc64_le`.
+fn joined(name: &str) -> Option<&'static Arch> {
+    Some(Platform::parse(&name.replace(['-', '_', '.', ' '], ""))?.arch)
+}
+
+/// The row of the longest part that is a name: of `aarch64` in `aarch64-linux-gnu`.
+fn part(name: &str) -> Option<&'static Arch> {
+    let cuts = || name.match_indices(|c: char| !c.is_alphanumeric());
+    let starts = std::iter::once(0).chain(cuts().map(|(at, cut)| at + cut.len()));
+    let ends = || cuts().map(|(at, _)| at).chain([name.len()]);
+    let parts = starts.flat_map(|start| ends().filter_map(move |end| name.get(start..end)));
+    let known = parts.filter_map(|part| Some((part.len(), Platform::parse(part)?.arch)));
+    known.max_by_key(|(len, _)| *len).map(|(_, arch)| arch)
+}
+
 /// The row that has the name most like this one, if it is like it at all.
 fn nearest(name: &str) -> Option<&'static Arch> {
+    // Which arm is 64 bits wide, a likeness of letters does not tell.
+    if ["armv8", "armv9"].iter().any(|wide| name.starts_with(wide)) {
+        return ARCHES.iter().find(|arch| arch.oci == "arm64");
+    }
     let likeness = |arch: &'static Arch| {
         let names = [arch.oci, arch.target].into_iter().chain(arch.aliases.iter().copied());
         let best = names.map(|known| strsim::jaro_winkler(known, name)).fold(0.0, f64::max);
@@ -191,6 +248,11 @@ mod tests {
             ("armv7", "arm"),
             ("aarch32", "arm"),
             ("aarch64be", "arm64be"),
+            ("armv7hl", "arm"),
+            ("riscv64gc", "riscv64"),
+            ("mips32el", "mipsle"),
+            ("sparcv9", "sparc64"),
+            ("ia32", "386"),
         ] {
             assert_eq!(Platform::parse(name).map(|p| p.arch.oci), Some(oci), "{name}");
         }
@@ -232,6 +294,22 @@ mod tests {
                 "darwin is an operating system; emulators run programs for Linux: linux/arm64",
             ),
             ("arm64 riscv64", "separate names by commas: arm64,riscv64"),
+            ("arm64;riscv64", "separate names by commas: arm64,riscv64"),
+            ("arm64/riscv64", "separate names by commas: arm64,riscv64"),
+            (
+                "Windows-AMD64",
+                "windows is an operating system; emulators run programs for Linux: linux/amd64",
+            ),
+            ("linux-arm64", "did you mean linux/arm64?"),
+            ("aarch64-linux-gnu", "did you mean linux/arm64?"),
+            ("arm-linux-gnueabihf", "did you mean linux/arm?"),
+            ("x86_64-pc-linux-gnu", "did you mean linux/amd64?"),
+            ("x86-64-v3", "did you mean linux/amd64?"),
+            ("/usr/bin/qemu-s390x-static", "did you mean linux/s390x?"),
+            ("ppc64_le", "did you mean linux/ppc64le?"),
+            ("risc-v", "did you mean linux/riscv?"),
+            ("armv8-a", "did you mean linux/arm64?"),
+            ("mips64-", "did you mean linux/mips64?"),
             ("qemu-*", "say `all`: only an uninstall takes patterns"),
             (
                 "nonsense",
@@ -239,6 +317,27 @@ mod tests {
             ),
         ] {
             assert_eq!(Unknown::new(name).advice(), advice, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_width_that_is_meant_is_told_of_however_it_is_typed() {
+        for typed in ["riscv", " PPC", "linux/mips", "sparc", "powerpc", "linux/riscv"] {
+            assert!(Platform::parse(typed).unwrap().note(typed).is_some(), "{typed}");
+        }
+        for typed in ["riscv32", "riscv64", "mipsle", "arm", "qemu-ppc"] {
+            assert_eq!(Platform::parse(typed).unwrap().note(typed), None, "{typed}");
+        }
+    }
+
+    /// Names of entries that others make are no misspelt platforms.
+    #[test]
+    fn not_everything_is_taken_for_a_name_that_is_misspelt() {
+        let long = "arm64 ".repeat(100_000);
+        for name in
+            ["nonesuch", "python3.11", "jar", "cli", "WSLInterop", "appimage", "DOSWin", &long]
+        {
+            assert_eq!(meant(name), None, "{name:.20}");
         }
     }
 
