@@ -191,19 +191,20 @@ pub(crate) fn remove_entry(instance: &Path, file: &OsStr) -> Result<(), Error> {
 
 /// Carries out a plan that removes entries, through a mount of their instance.
 pub(crate) fn uninstall(instance: &Path, plan: &Plan<'_>) -> Vec<StepResult> {
-    let remove = |action: &Action<'_>| match action {
+    let remove = |Step { subject, action }: &Step<'_>| match action {
         Action::Remove(file) => match remove_entry(instance, file) {
             Ok(()) if instance.join(file).exists() => Outcome::Failed(Error::StillThere),
             Ok(()) => Outcome::Removed,
             Err(error) => Outcome::Failed(error),
         },
         Action::NotFound { benign: true } => Outcome::NotFound,
-        _ => Outcome::Failed(Error::NotFound),
+        Action::Refuse(error) => Outcome::Failed(error.clone()),
+        _ => Outcome::Failed(Error::NotFound(subject.to_owned())),
     };
     let result = |step: &Step<'_>| StepResult {
         subject: step.subject.clone(),
         arch: None,
-        outcome: remove(&step.action),
+        outcome: remove(step),
     };
     plan.steps.iter().map(result).collect()
 }

@@ -8,7 +8,7 @@ mod entries;
 mod host;
 mod lasting;
 
-pub(crate) use host::not_asked;
+pub(crate) use host::{not_asked, not_to_be_changed};
 pub(crate) use lasting::NO_NEW_PRIVS;
 
 use std::ffi::OsString;

@@ -141,7 +141,7 @@ impl Emulators {
         Ok(match dir {
             Some(dir) => {
                 let (list, unfit) = list_dir(dir, &prefix)?;
-                Self { list, unfit, prefix, progress: Progress::default() }
+                Self { list, unfit, prefix, ..Self::default() }
             }
             None => {
                 let manifest = QEMU_BINS.get_file("manifest").and_then(|file| file.contents_utf8());
@@ -174,8 +174,8 @@ impl Emulators {
         if let Some((_, error)) = self.unfit.iter().find(|(unfit, _)| *unfit == arch) {
             return Err(error.clone());
         }
-        let none = if self.is_empty() { Error::NoEmulators } else { Error::NoEmulator(arch.oci) };
-        self.get(arch).ok_or(none)
+        self.some()?;
+        self.get(arch).ok_or(Error::NoEmulator(arch.oci))
     }
 
     /// The name that `arch`'s entry has or would have.
@@ -183,9 +183,12 @@ impl Emulators {
         format!("{}{}", self.prefix, arch.emulator_name())
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+    /// Makes sure that there are any.
+    ///
+    /// # Errors
+    /// Where there are none.
+    pub fn some(&self) -> Result<(), Error> {
+        if self.list.is_empty() { Err(Error::NoEmulators) } else { Ok(()) }
     }
 
     /// Writes out the `wanted` emulators, a thread for each pack, and verifies each on its way.

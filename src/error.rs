@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use crate::platform::Unknown;
+use crate::platform::{Unknown, meant};
 
 /// Something that was asked of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,9 +116,9 @@ pub enum Error {
     /// An entry has the name, and does not work.
     #[error("{name} is registered already but does not work in containers: {why}")]
     Dead { name: String, why: String, arch: &'static str },
-    /// No entry is meant by a name.
+    /// No entry is meant by this name.
     #[error("not found")]
-    NotFound,
+    NotFound(String),
     /// A file that somebody changed, and so keeps.
     #[error("it was changed since, and goes on registering the emulators that it names")]
     ChangedSince,
@@ -188,9 +188,10 @@ impl Error {
             Self::Unclear { hint, .. } => hint,
             Self::BadFlags { .. } => "--flags takes letters of POCF, and F must be among them",
             Self::UnknownArch(unknown) | Self::UnknownPlatform(unknown) => unknown.advice(),
+            Self::NotFound(name) => return meant(name),
             Self::EmptyItem(_) => "separate names by single commas: --install arm64,riscv64",
             Self::NoEmulators => {
-                "fill qemu-bins/ with scripts/get-qemu and build again, or set QEMU_BINARY_PATH"
+                "fill qemu-bins/ with scripts/get-qemu and build again, or set QEMU_BINARY_PATH to a directory that has some: qemu-aarch64 and so on"
             }
             Self::BadName { .. } => "check QEMU_BINARY_PREFIX",
             Self::UnfitEmulator { .. } => "use statically linked emulators built for this machine",
@@ -282,9 +283,10 @@ fn hint(op: Op, errno: Errno, target: &str) -> Option<&'static str> {
         (Op::Mount, ENOENT) => {
             "the mount point does not exist: check --mount, and that /proc is mounted"
         }
-        (Op::Mount | Op::Read, ELOOP) => {
+        (Op::Mount | Op::Read, ELOOP) if op == Op::Mount || target.contains("binfmt_misc") => {
             "an automount is broken there: run `systemctl restart proc-sys-fs-binfmt_misc.automount` on the host"
         }
+        (Op::Read, ELOOP) => "a symbolic link there leads back to itself: remove it",
         (Op::Mount, EBUSY) => "something else is being mounted there at the same time: try again",
         (Op::Register, EINVAL) => {
             "the kernel does not take this registration: flag F needs Linux 4.8 or newer"

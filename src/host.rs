@@ -13,16 +13,21 @@ use flate2::read::GzDecoder;
 use nix::errno::Errno;
 use procfs::process::Status;
 use procfs::{ConfigSetting, FromRead, KernelConfig, KernelVersion};
-use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags, fstatfs, openat, openat2};
+use rustix::fs::{
+    Access, AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, accessat, fstatfs, openat, openat2,
+};
 
 use crate::entry::Entry;
 use crate::error::{Error, Op};
 use crate::mountinfo::{Mounts, points_of};
+use crate::namespace::mount_is_filtered;
 use crate::root::{MOUNT_POINT, Root};
 use crate::state::{Config, Fact, Instance, Mount, State, UserNamespace};
 
 /// Number of the initial user namespace's inode (`PROC_USER_INIT_INO`).
 const INITIAL_USER_NS: u64 = 0xEFFF_FFFD;
+/// What /proc/PID/status says of a process whose system calls are filtered (`SECCOMP_MODE_FILTER`).
+const FILTERED: u32 = 2;
 /// Bit of CAP_SYS_ADMIN in a capability set.
 const CAP_SYS_ADMIN: u32 = 21;
 
@@ -87,7 +92,7 @@ fn read_plain(dir: &OwnedFd, name: &OsStr) -> std::io::Result<Vec<u8>> {
 /// Whether the binfmt_misc that a process of another user namespace sees has no entries; `None` where it
 /// sees none, or does not let us look.
 ///
-/// That process's user may change all of its mounts at any moment. So no link of his is followed, no
+/// That process's user may change all of its mounts at any moment. So none of its links is followed, no
 /// file is opened, and what the directory is on is asked of the directory itself.
 pub(crate) fn is_empty_for(process: &Path) -> Option<bool> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -126,7 +131,10 @@ pub fn observe(root: &Root) -> State {
         outer_root: observe_outer_root(root),
         main_process: observe_main_process(root),
         root: status.as_ref().map(|status| status.euid == 0).map_err(Clone::clone),
+        mount_filtered: status.as_ref().is_ok_and(|status| status.seccomp == Some(FILTERED))
+            && mount_is_filtered(),
         sys_admin: status.map(|status| status.capeff >> CAP_SYS_ADMIN & 1 == 1),
+        may_write: observe_access(root),
         instance,
         mount,
         mount_point: root.mount_point().to_owned(),
@@ -149,6 +157,16 @@ pub(crate) fn observe_entries(root: &Root) -> (Fact<Mount>, Fact<Instance>) {
         }
     };
     (mount, instance)
+}
+
+/// Whether we may write to the instance, by its file `register`, which has the owner of all others.
+fn observe_access(root: &Root) -> Fact<bool> {
+    let register = root.path(root.mount_point()).join("register");
+    match accessat(CWD, &register, Access::WRITE_OK, AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::ACCESS | rustix::io::Errno::ROFS) => Ok(false),
+        Err(errno) => Err(Error::system(Op::Read, register, errno).to_string()),
+    }
 }
 
 /// Whether the kernel knows the file system now; looking may have made it load its module.

@@ -116,6 +116,13 @@ pub(crate) fn mount_binfmt(at: &Path) -> Result<(), Error> {
         .map_err(|errno| Error::system(Op::Mount, at, errno))
 }
 
+/// Whether a filter of system calls refuses every mount: the kernel itself looks first for the mount point,
+/// and there is none.
+pub(crate) fn mount_is_filtered() -> bool {
+    let nowhere = mount(None::<&str>, "", None::<&str>, MsFlags::empty(), None::<&str>);
+    nowhere.is_err_and(|errno| errno != Errno::ENOENT)
+}
+
 /// Takes a mount away at once.
 ///
 /// # Errors

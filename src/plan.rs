@@ -14,7 +14,7 @@ use crate::family::QEMU;
 use crate::kernel;
 use crate::platform::{Platform, Unknown};
 use crate::shown::shorten;
-use crate::state::{Probe, RunBy, State};
+use crate::state::{Identity, Instance, RunBy, State};
 
 /// All that a command is to do, in order.
 #[derive(Debug, Default)]
@@ -142,7 +142,9 @@ impl<'a> Plan<'a> {
     pub fn refused(&self) -> Vec<(String, Error)> {
         let refused = self.steps.iter().filter_map(|step| match &step.action {
             Action::Refuse(error) => Some((step.subject.clone(), error.clone())),
-            Action::NotFound { benign: false } => Some((step.subject.clone(), Error::NotFound)),
+            Action::NotFound { benign: false } => {
+                Some((step.subject.clone(), Error::NotFound(step.subject.clone())))
+            }
             _ => None,
         });
         refused.collect()
@@ -226,7 +228,7 @@ pub fn install<'a>(
     state: &State,
 ) -> Result<Plan<'a>, Error> {
     if requested.is_empty() {
-        return Err(Error::NoEmulators); // `all` of none
+        emulators.some()?; // `all` of none
     }
     state.probes.as_ref().map_err(Clone::clone)?;
     let flags = flags(options, state);
@@ -238,7 +240,7 @@ pub fn install<'a>(
         plan.mount = Some(state.mount_point.clone());
         keep_what_a_mount_hides(&mut plan, &flags, emulators, state);
     }
-    if let Some(obstacle) = check::obstacle(state) {
+    if let Some(obstacle) = check::obstacle(state).or_else(|| check::not_to_be_changed(state)) {
         refuse_all(&mut plan, &obstacle);
     }
     Ok(plan)
@@ -302,7 +304,7 @@ fn keep_what_a_mount_hides<'a>(
 
 fn refuse_all(plan: &mut Plan<'_>, obstacle: &Finding) {
     for step in &mut plan.steps {
-        if matches!(step.action, Action::Register(_)) {
+        if matches!(step.action, Action::Register(_) | Action::Remove(_)) {
             step.action = Action::Refuse(Error::Obstacle {
                 what: obstacle.what.clone(),
                 hint: obstacle.way.hint().map(str::to_owned),
@@ -331,7 +333,7 @@ fn install_one<'a>(
         Ok(Choice::Emulator(emulator)) => job(emulator, flags)?,
         // What works needs no emulator of ours.
         Err(error) => match &run_by {
-            Ok(Some(server)) => return Ok(Action::Keep(works_by(server, probe))),
+            Ok(Some(server)) => return Ok(Action::Keep(works_by(server, state.emulator(arch)))),
             _ => return Err(error),
         },
     };
@@ -341,7 +343,7 @@ fn install_one<'a>(
             return Ok(Action::Keep("unchanged".to_owned()));
         }
         if !options.replace && state.missed(arch).is_empty() {
-            return Ok(Action::Keep(works_by(server, probe)));
+            return Ok(Action::Keep(works_by(server, state.emulator(arch))));
         }
     }
     let instance = state.instance.as_ref().ok();
@@ -360,8 +362,8 @@ fn install_one<'a>(
 }
 
 /// What makes an architecture work that we have not made work.
-fn works_by(server: &RunBy<'_>, probe: Option<&Probe>) -> String {
-    let emulator = match probe.and_then(|probe| probe.emulator.as_ref()) {
+fn works_by(server: &RunBy<'_>, emulator: Option<Identity>) -> String {
+    let emulator = match emulator {
         Some(emulator) => format!(" ({emulator})"),
         None => String::new(),
     };
@@ -375,13 +377,10 @@ fn works_by(server: &RunBy<'_>, probe: Option<&Probe>) -> String {
     }
 }
 
-/// Plans an uninstall. Needs only the entries, no probes.
-pub fn uninstall<'a>(
-    list: &[String],
-    emulators: &Emulators,
-    entries: &[Entry],
-    unreadable: &[(OsString, String)],
-) -> Plan<'a> {
+/// Plans an uninstall. Needs no probes.
+pub fn uninstall<'a>(list: &[String], emulators: &Emulators, state: &State) -> Plan<'a> {
+    let nothing = Instance::default();
+    let Instance { entries, unreadable, .. } = state.instance.as_ref().unwrap_or(&nothing);
     let mut steps: Vec<Step<'a>> = Vec::new();
     for item in list {
         let found = entries.iter().filter(|entry| is_meant(item, entry, emulators));
@@ -405,7 +404,11 @@ pub fn uninstall<'a>(
             }
         }
     }
-    Plan { steps, ..Plan::default() }
+    let mut plan = Plan { steps, notes: notes(list), ..Plan::default() };
+    if let Some(obstacle) = check::not_to_be_changed(state) {
+        refuse_all(&mut plan, &obstacle);
+    }
+    plan
 }
 
 /// What will be once the entries that `plan` removes are gone: for a plan that follows it.

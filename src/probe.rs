@@ -34,7 +34,7 @@ use rustix::pipe::fcntl_setpipe_size;
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
-use crate::arch::{AMD64_LEVELS, Arch};
+use crate::arch::{AMD64_LEVELS, Arch, HOST};
 use crate::elf;
 use crate::emulator::{Emulator, Emulators};
 use crate::error::{Error, Op};
@@ -182,7 +182,9 @@ impl Programs {
             };
             files.extend(AMD64_LEVELS.iter().map(level));
         }
-        files.extend(arch.waiting().map(|program| (format!("{}-waiting", arch.target), program)));
+        // Who runs our own programs is known.
+        let waiting = arch.waiting().filter(|_| arch != HOST);
+        files.extend(waiting.map(|program| (format!("{}-waiting", arch.target), program)));
         Self { arch, files }
     }
 

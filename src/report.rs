@@ -154,7 +154,7 @@ fn platform_report(arch: &Arch, state: &State, emulators: &Emulators) -> Platfor
         interpreter: entry.map(|entry| entry.interpreter.display().to_string()),
         flags: entry.map(|entry| entry.flags.to_string()),
         qemu: probe.and_then(|probe| probe.qemu().map(str::to_owned)),
-        emulator: probe.and_then(|probe| probe.emulator.as_ref()).map(|it| it.family.clone()),
+        emulator: state.emulator(arch).map(|it| it.family),
         ours: probe.is_some_and(|probe| probe.ours),
         installable: emulators.get(arch).is_some(),
         reason,

@@ -103,6 +103,10 @@ pub struct State {
     pub mount_point: PathBuf,
     /// What is at the mount point.
     pub mount: Fact<Mount>,
+    /// Whether we may write to the instance that is mounted there.
+    pub may_write: Fact<bool>,
+    /// Whether a filter of system calls keeps everybody here from mounting anything.
+    pub mount_filtered: bool,
     /// Whether binfmt_misc is mounted there, too, below what hides it.
     pub covered: bool,
     /// The instance that our programs are run by, where it can be seen.
@@ -277,6 +281,17 @@ impl State {
             Some(entry) if !entry.flags.has('F') => Ok(None),
             _ => Err("a test program ran in this root; an empty one, like a container's, is refused here".to_owned()),
         }
+    }
+
+    /// What runs `arch`'s programs, as far as it says so itself; else as its entry calls it. QEMU's always
+    /// say so: what is only called like them is none.
+    pub fn emulator(&self, arch: &Arch) -> Option<Identity> {
+        if let Some(told) = self.probe(arch).and_then(|probe| probe.emulator.clone()) {
+            return Some(told);
+        }
+        let Ok(Some(RunBy::Entry(entry))) = self.run_by(arch) else { return None };
+        let family = entry.family().filter(|family| family.version_variable.is_none())?;
+        Some(Identity { family: family.name.to_owned(), version: String::new() })
     }
 
     /// Why an entry does not run test programs.

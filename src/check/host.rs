@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{
-    Check, Fix, Result, advice, command, echo, failure, install, ok, point, repair, unknown,
-    warning,
+    Check, Finding, Fix, Level, Result, advice, command, echo, failure, install, ok, point, repair,
+    unknown, warning,
 };
 use crate::arch::ARCHES;
 use crate::kernel;
@@ -12,6 +12,8 @@ use crate::root::MOUNT_POINT;
 use crate::state::{Config, Mount, State, UserNamespace};
 
 const PRIVILEGED: &str = "run it as root; in a container, with --privileged";
+const OWNER: &str = "run it as root, with sudo; in a container, with --privileged. In a user namespace that sees the host's \
+    binfmt_misc even root may not";
 const BIND: &str = "or give the container the host's mount, where it has one: -v /proc/sys/fs/binfmt_misc:/binfmt_misc, with \
     --mount /binfmt_misc";
 
@@ -245,6 +247,11 @@ fn mounted(state: &State) -> Vec<Result> {
             "binfmt_misc is not mounted here, and should not be: programs run by the entries of a namespace around this one, \
                 which a mount would hide",
         ),
+        (Ok(Mount::None | Mount::Other(_)), _) if state.mount_filtered => failure(
+            "binfmt_misc is not mounted here, and a filter of system calls (seccomp) forbids mounting it",
+            "installing from here fails, and entries cannot be seen",
+            advice(format!("{PRIVILEGED}; {BIND}")),
+        ),
         (Ok(Mount::None | Mount::Other(_)), Ok(false)) => failure(
             "binfmt_misc is not mounted here, and mounting it needs CAP_SYS_ADMIN",
             "installing from here fails, and entries cannot be seen",
@@ -296,6 +303,20 @@ fn writable(state: &State) -> Vec<Result> {
         Ok(Mount::Binfmt { writable: true }) => ok("binfmt_misc is mounted writable"),
         _ => unknown("whether binfmt_misc can be written is not known until it is mounted"),
     }
+}
+
+/// What keeps entries from being made or removed through the mount that is there.
+pub(crate) fn not_to_be_changed(state: &State) -> Option<Finding> {
+    let denied = || match state.mounted() && state.may_write == Ok(false) {
+        true => failure(
+            "you may look at binfmt_misc here, but not change it",
+            "installing and uninstalling from here fail",
+            advice(OWNER),
+        ),
+        false => Vec::new(),
+    };
+    let all = writable(state).into_iter().chain(denied());
+    all.map(|result| result.called("writable")).find(|finding| finding.level == Level::Failure)
 }
 
 fn enabled(state: &State) -> Vec<Result> {

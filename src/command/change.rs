@@ -77,15 +77,10 @@ fn dry_run(context: &mut Context<'_>, request: &Change) -> Result<(), Error> {
 }
 
 fn plan_uninstall(context: &mut Context<'_>, list: &[String], state: &State) -> Plan<'static> {
-    let nothing = Instance::default();
-    let instance = match &state.instance {
-        Ok(instance) => instance,
-        Err(why) => {
-            context.log.line(&format!("note: no entries can be seen: {why}"));
-            &nothing
-        }
-    };
-    plan::uninstall(list, context.emulators, &instance.entries, &instance.unreadable)
+    if let Err(why) = &state.instance {
+        context.log.line(&format!("note: no entries can be seen: {why}"));
+    }
+    plan::uninstall(list, context.emulators, state)
 }
 
 /// Removes entries. The state returned has not been probed.
@@ -101,6 +96,7 @@ fn uninstall(context: &mut Context<'_>, list: &[String]) -> (Vec<StepResult>, St
     let private = may_look(&state);
     context.peek(&mut state);
     let plan = plan_uninstall(context, list, &state);
+    plan.notes.iter().for_each(|note| context.log.news(&format!("note: {note}")));
     let at = context.root.path(context.root.mount_point());
     let results = match private && plan.removes() {
         true => {

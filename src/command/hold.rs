@@ -201,11 +201,12 @@ fn first_install(context: &mut Context<'_>, install: &Install) -> Result<Vec<Wat
 fn remove(context: &mut Context<'_>, watched: &[Watched]) -> Result<(), Error> {
     let instance = context.root.path(context.root.mount_point());
     let mut results = Vec::new();
+    // Where they cannot be seen, nothing says that they are gone.
+    let seen = Instance::read(&instance);
     for Watched { entry, .. } in watched.iter().filter(|watched| watched.ours) {
-        let outcome = match apply::remove_entry(&instance, &entry.file) {
-            Ok(()) => Outcome::Removed,
-            Err(error) => Outcome::Failed(error),
-        };
+        let removed = seen.as_ref().map_err(Error::clone);
+        let removed = removed.and_then(|_| apply::remove_entry(&instance, &entry.file));
+        let outcome = removed.map_or_else(Outcome::Failed, |()| Outcome::Removed);
         results.push(StepResult { subject: entry.name.clone(), arch: None, outcome });
     }
     context.tell("removing", &results);

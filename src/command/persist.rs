@@ -23,7 +23,7 @@ use crate::report::written;
 use crate::state::State;
 use crate::tree::Tree;
 use boot::{Boot, Wanted, script};
-use files::{Alone, MANIFEST, Manifest, Writing, conf, parse_conf, whose};
+use files::{Alone, MANIFEST, Manifest, Whose, Writing, conf, parse_conf, whose};
 
 /// Registrations. Files are read in the order of their names and a later one wins, so this one
 /// comes after a distribution's `qemu-aarch64.conf` for the same entry.
@@ -46,7 +46,7 @@ pub(crate) fn persist(context: &mut Context<'_>, request: &Persist) -> Result<()
     let install = &request.install;
     let requested = plan::requested(&install.list, context.emulators);
     if requested.is_empty() {
-        return Err(Error::NoEmulators);
+        context.emulators.some()?;
     }
 
     // The tree's system runs on this very kernel and CPU, or on one like it.
@@ -63,17 +63,38 @@ pub(crate) fn persist(context: &mut Context<'_>, request: &Persist) -> Result<()
         plan::each(&requested, |arch| plan_emulator(arch, &flags, emulators, &state, lib_dir));
     plan::notes(&install.list).iter().for_each(|note| context.log.news(&format!("note: {note}")));
     if request.dry_run {
-        let rules = parse_conf(&tree.read(Path::new(CONF))?);
-        let all: Vec<_> = plan.steps.iter().filter_map(registration).collect();
-        let files = plan_files(&all, rules, boot, lib_dir);
-        written(write!(context.out, "{plan}{files}"))?;
-        return context.last_word("persist", plan.refused());
+        return dry_run(context, &tree, lib_dir, plan, boot);
     }
 
     let _alone = Alone::take(&tree, lib_dir, context)?;
     // Another run may have been at work until now.
     obstacle::elsewhere(&tree, lib_dir)?;
     write(context, &tree, lib_dir, &plan, (boot, &state))
+}
+
+/// Prints the plan, as far as it is not done already.
+fn dry_run(
+    context: &mut Context<'_>,
+    tree: &Tree,
+    lib_dir: &Path,
+    plan: Plan<'_>,
+    boot: Boot,
+) -> Result<(), Error> {
+    let there = Writing::new(tree, lib_dir)?;
+    let rules = parse_conf(&tree.read(Path::new(CONF))?);
+    let fits = |step: &&Step<'_>| !matches!(there.compare(step), Some(Action::Refuse(_)));
+    let made: Vec<_> = plan.steps.iter().filter(fits).filter_map(registration).collect();
+    let files = plan_files(&made, rules, boot, lib_dir).steps;
+    let compared = |step: &Step<'_>| there.compare(step);
+    let found: Vec<_> = plan.steps.iter().chain(&files).map(compared).collect();
+    let steps =
+        plan.steps.into_iter().chain(files).zip(found).map(|(step, found)| Step {
+            action: found.unwrap_or(step.action),
+            subject: step.subject,
+        });
+    let plan = Plan { steps: steps.collect(), ..Plan::default() };
+    written(write!(context.out, "{plan}"))?;
+    context.last_word("persist", plan.refused())
 }
 
 /// Carries the plan out.
@@ -235,40 +256,41 @@ fn remove(
     if !dry_run {
         tree.sweep(manifest);
     }
-    let (mine, left) = whose(tree, manifest, &manifested)?;
+    let Whose { mine, left, unseen } = whose(tree, manifest, &manifested)?;
+    for (path, why) in &left {
+        let shown = tree.shown(path);
+        context.log.line(&format!("warning: {} {why} and is left", shown.display()));
+    }
+    let conf_left = left.iter().any(|(path, _)| *path == Path::new(CONF));
+    let changed = conf_left.then_some((Path::new(CONF), Error::ChangedSince));
+    let mut results = Vec::new();
+    let mut result = |path: &Path, error| {
+        let subject = tree.shown(path).display().to_string();
+        results.push(StepResult { subject, arch: None, outcome: Outcome::Failed(error) });
+    };
+    unseen.into_iter().chain(changed).for_each(|(path, error)| result(path, error));
     if dry_run {
         let text: String = mine.iter().map(|path| format!("remove {}\n", path.display())).collect();
-        return written(context.out.write_all(text.as_bytes()));
+        written(context.out.write_all(text.as_bytes()))?;
+        return context.verdict("remove", results);
     }
-    let mut results = Vec::new();
-    let mut result = |path: &Path, outcome| {
-        let subject = tree.shown(path).display().to_string();
-        results.push(StepResult { subject, arch: None, outcome });
-    };
     for boot in [Boot::Systemd, Boot::OpenRc] {
         // Only together with the file it points to.
         if let Some((link, _)) = boot.link()
             && boot.files(Path::new("/")).iter().any(|(path, ..)| mine.contains(&path.as_path()))
             && let Err(error) = tree.remove(Path::new(link))
         {
-            result(Path::new(link), Outcome::Failed(error));
+            result(Path::new(link), error);
         }
     }
     manifested.written_by_persist(manifest).for_each(|path| tree.sweep(path));
     for path in &mine {
         match tree.remove(path) {
             Ok(()) => context.log.news(&format!("removed {}", tree.shown(path).display())),
-            Err(error) => result(path, Outcome::Failed(error)),
+            Err(error) => result(path, error),
         }
     }
-    for (path, why) in &left {
-        let shown = tree.shown(path);
-        context.log.line(&format!("warning: {} {why} and is left", shown.display()));
-    }
-    let conf_left = left.iter().any(|(path, _)| *path == Path::new(CONF));
-    if conf_left {
-        result(Path::new(CONF), Outcome::Failed(Error::ChangedSince));
-    } else if results.is_empty() {
+    if results.is_empty() {
         tree.remove(manifest)?;
         // Not empty if a file was left.
         let _ = tree.remove(manifest.parent().unwrap_or(Path::new("/")));

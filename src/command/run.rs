@@ -199,12 +199,11 @@ fn clean_cache(context: &mut Context<'_>) -> Result<(), Error> {
 }
 
 /// The emulators to register: those named; else the program's own if it is foreign; else all.
-fn wanted<'a>(context: &Context<'a>, request: &Run) -> Result<Vec<&'a Emulator>, Error> {
+fn wanted<'a>(context: &mut Context<'a>, request: &Run) -> Result<Vec<&'a Emulator>, Error> {
     let emulators = context.emulators;
-    if emulators.is_empty() {
-        return Err(Error::NoEmulators);
-    }
+    emulators.some()?;
     if let Some(list) = &request.platform {
+        plan::notes(list).iter().for_each(|note| context.log.news(&format!("note: {note}")));
         let named = plan::requested(list, emulators)
             .into_iter()
             .collect::<Result<Vec<_>, _>>()

@@ -26,7 +26,7 @@ pub(crate) fn version(emulators: &Emulators, out: &mut dyn Write) -> Result<(), 
     let mut versions: Vec<_> =
         emulators.iter().map(|e| format!("{} ({})", e.version, e.package)).collect();
     versions.dedup();
-    let qemu = if emulators.is_empty() { "none".to_owned() } else { versions.join(", ") };
+    let qemu = if versions.is_empty() { "none".to_owned() } else { versions.join(", ") };
     let names: Vec<_> = emulators.iter().map(|e| e.name.as_str()).collect();
     let names = match names.is_empty() {
         true => "none: built with an empty qemu-bins/".to_owned(),

@@ -84,10 +84,8 @@ fn describe(root: &Root, state: &State) -> String {
         let plan = install(&wanted, &options, &emulators, state).unwrap();
         plan.to_string().lines().for_each(|line| writeln!(text, "  {line}").unwrap());
     }
-    let entries =
-        state.instance.as_ref().map(|instance| instance.entries.as_slice()).unwrap_or_default();
     writeln!(text, "\nplan to uninstall:").unwrap();
-    let plan = uninstall(&["all".to_owned()], &emulators, entries, &[]);
+    let plan = uninstall(&["all".to_owned()], &emulators, state);
     let mut steps: Vec<_> = plan.steps.iter().map(ToString::to_string).collect();
     steps.sort();
     steps.iter().for_each(|step| writeln!(text, "  {step}").unwrap());

@@ -104,23 +104,31 @@ impl Drop for Alone<'_> {
     }
 }
 
-/// Of what was written: what is as it was written, and what is not or is still needed, with the reason.
-pub(super) type Whose<'a> = (Vec<&'a Path>, Vec<(&'a Path, &'static str)>);
+/// Of what was written.
+#[derive(Default)]
+pub(super) struct Whose<'a> {
+    /// What is as it was written.
+    pub(super) mine: Vec<&'a Path>,
+    /// What is not, or is still needed; with the reason.
+    pub(super) left: Vec<(&'a Path, &'static str)>,
+    /// What cannot be looked at.
+    pub(super) unseen: Vec<(&'a Path, Error)>,
+}
 
 pub(super) fn whose<'a>(
     tree: &Tree,
     manifest: &Path,
     written: &'a Manifest,
 ) -> Result<Whose<'a>, Error> {
-    let (mut mine, mut left) = (Vec::new(), Vec::new());
+    let mut whose = Whose::default();
+    let Whose { mine, left, unseen } = &mut whose;
     for (path, known) in &written.0 {
-        match There::look(tree, path, MOST)? {
-            There::Nothing => {}
-            _ if !is_written(path, manifest) => {
-                left.push((path.as_path(), "is no file of persist's"))
-            }
-            There::File(sha256) if known.contains(&sha256) => mine.push(path.as_path()),
-            _ => left.push((path.as_path(), "was changed since")),
+        match There::look(tree, path, MOST) {
+            Ok(There::Nothing) => {}
+            Ok(_) if !is_written(path, manifest) => left.push((path, "is no file of persist's")),
+            Ok(There::File(sha256)) if known.contains(&sha256) => mine.push(path),
+            Ok(_) => left.push((path, "was changed since")),
+            Err(error) => unseen.push((path, error)),
         }
     }
     // A file of registrations that stays goes on naming emulators.
@@ -131,7 +139,7 @@ pub(super) fn whose<'a>(
         mine.retain(|path| !needed.contains(path));
         left.extend(needed.into_iter().map(|path| (path, "is named in it")));
     }
-    Ok((mine, left))
+    Ok(whose)
 }
 
 /// Whether `persist` writes this file. A manifest may have been changed: a file that it names but that
@@ -187,6 +195,22 @@ impl<'a> Writing<'a> {
         Ok(Self { tree, lib_dir, manifest, written, changed: false, kept: Vec::new() })
     }
 
+    /// What becomes of a step as things are now, where that is not what was planned.
+    pub(super) fn compare(&self, step: &Step<'_>) -> Option<Action<'static>> {
+        let done = match &step.action {
+            Action::Write { path, content, .. } => {
+                wanted(path, content).and_then(|(sha256, size)| self.has(path, &sha256, size))
+            }
+            Action::Link { path, .. } => Ok(self.tree.link_text(path).is_some()),
+            _ => Ok(false),
+        };
+        match done {
+            Ok(false) => None,
+            Ok(true) => Some(Action::Keep("unchanged".to_owned())),
+            Err(error) => Some(Action::Refuse(error)),
+        }
+    }
+
     /// Carries out one step of a plan.
     pub(super) fn carry_out(&mut self, step: &Step<'_>, all: &Emulators) -> StepResult {
         let outcome = match &step.action {
@@ -233,7 +257,15 @@ impl<'a> Writing<'a> {
         Ok(())
     }
 
+    /// Whether a file is there already.
     fn has(&self, path: &Path, sha256: &str, size: u64) -> Result<bool, Error> {
+        // Another file, or a link, gets another name; a directory cannot have two.
+        if self.tree.rights(path).is_some() && self.tree.link_text(path).is_none() {
+            return Err(Error::Host {
+                what: format!("{} is a directory", self.tree.shown(path).display()),
+                hint: "it is none that binfmtctl makes: move it away".to_owned(),
+            });
+        }
         let same = There::look(self.tree, path, size)? == There::File(sha256.to_owned());
         // Something that is as we want it, but not of our making, stays somebody else's. And what
         // others may write to will not stay as it is.
@@ -252,11 +284,7 @@ impl<'a> Writing<'a> {
         content: &Content<'_>,
         all: &Emulators,
     ) -> Result<bool, Error> {
-        let (sha256, size) = match content {
-            Content::Emulator(Job { emulator, .. }) => (emulator.sha256(), emulator.size),
-            Content::Text(text) => (digest(text.as_bytes()), text.len() as u64),
-        };
-        let sha256 = sha256.map_err(|error| Error::system(Op::Read, path, error))?;
+        let (sha256, size) = wanted(path, content)?;
         if self.has(path, &sha256, size)? {
             return Ok(false);
         }
@@ -305,6 +333,16 @@ impl<'a> Writing<'a> {
     fn explain(&self, path: &Path, error: Error) -> Error {
         explain(self.tree, self.lib_dir, path, error)
     }
+}
+
+/// SHA-256 and size of what a file is to hold.
+fn wanted(path: &Path, content: &Content<'_>) -> Result<(String, u64), Error> {
+    let (sha256, size) = match content {
+        Content::Emulator(Job { emulator, .. }) => (emulator.sha256(), emulator.size),
+        Content::Text(text) => (digest(text.as_bytes()), text.len() as u64),
+    };
+    let sha256 = sha256.map_err(|error| Error::system(Op::Read, path, error))?;
+    Ok((sha256, size))
 }
 
 /// A host that `path` cannot be written to needs another place, or another way.
