@@ -186,12 +186,7 @@ impl Report {
     /// is well.
     pub fn table(&self, terminal: Terminal, all: bool) -> String {
         let rows: Vec<_> = self.platforms.iter().filter(|it| it.has_entry()).collect();
-        let mut table = Builder::default();
-        table.push_record(["PLATFORM", "AVAILABLE", "BY", "FLAGS", "QEMU"]);
-        rows.iter().for_each(|platform| table.push_record(platform.row(terminal)));
-        let mut table = table.build();
-        table.with(Style::blank());
-        let table = table.to_string();
+        let table = draw_to_fit(&rows, terminal);
         let reasons = rows.iter().map(|platform| platform.reason.as_deref());
         let mut text = String::new();
         for (line, reason) in table.lines().zip(std::iter::once(None).chain(reasons)) {
@@ -238,6 +233,32 @@ impl Report {
         };
         required.iter().filter(|platform| !listed(platform)).collect()
     }
+}
+
+const COLUMNS: [&str; 5] = ["PLATFORM", "AVAILABLE", "BY", "FLAGS", "QEMU"];
+
+/// The table with as many columns as there is room for: names are never torn apart.
+fn draw_to_fit(rows: &[&PlatformReport], terminal: Terminal) -> String {
+    const CHOICES: [&[usize]; 4] = [&[0, 1, 2, 3, 4], &[0, 1, 2, 4], &[0, 1, 2], &[0, 1]];
+    let fits = |columns: &&&[usize]| {
+        // Without colours, whose bytes would count.
+        let table = draw(rows, columns, Terminal::default());
+        terminal
+            .width
+            .is_none_or(|width| table.lines().all(|line| line.trim_end().chars().count() <= width))
+    };
+    draw(rows, CHOICES.iter().find(fits).unwrap_or(&CHOICES[3]), terminal)
+}
+
+fn draw(rows: &[&PlatformReport], columns: &[usize], terminal: Terminal) -> String {
+    let mut table = Builder::default();
+    table.push_record(columns.iter().map(|column| COLUMNS[*column]));
+    for row in rows.iter().map(|platform| platform.row(terminal)) {
+        table.push_record(columns.iter().map(|column| row[*column].as_str()));
+    }
+    let mut table = table.build();
+    table.with(Style::blank());
+    table.to_string()
 }
 
 /// Where the words of a finding begin.

@@ -34,8 +34,8 @@ impl Terminal {
     pub(crate) fn of(stream: &(impl IsTerminal + AsFd)) -> Self {
         let is_terminal = stream.is_terminal();
         let columns = tcgetwinsize(stream).map(|size| usize::from(size.ws_col)).ok();
-        // A terminal that does not know its width says 0.
-        let width = columns.filter(|width| is_terminal && *width >= 40);
+        // A terminal that does not know its width says 0; in less than 20 columns no line is of use.
+        let width = columns.filter(|width| is_terminal && *width > 0).map(|width| width.max(20));
         Self { is_terminal, width, colour: colours(is_terminal, |name| std::env::var_os(name)) }
     }
 
@@ -121,10 +121,9 @@ impl Progress {
         let Some(line) = &self.0 else { return };
         let mut shown = line.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let text: String = text.chars().take(line.width - 1).collect();
-        let _ = match line.rewrites {
-            true => write!(io::stderr(), "\r\x1b[K{text}"),
-            false => writeln!(io::stderr(), "{text}"),
-        };
+        let text = if line.rewrites { format!("\r\x1b[K{text}") } else { format!("{text}\n") };
+        // In one piece: a line that is taken away and written again in two flickers.
+        let _ = io::stderr().write_all(text.as_bytes());
         *shown = line.rewrites;
     }
 
@@ -133,7 +132,7 @@ impl Progress {
         let Some(line) = &self.0 else { return };
         let mut shown = line.shown.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::take(&mut *shown) {
-            let _ = write!(io::stderr(), "\r\x1b[K");
+            let _ = io::stderr().write_all(b"\r\x1b[K");
         }
     }
 }

@@ -53,7 +53,9 @@ pub(crate) fn change(context: &mut Context<'_>, request: &Change) -> Result<(), 
 /// Prints the plan; fails where the real run would.
 fn dry_run(context: &mut Context<'_>, request: &Change) -> Result<(), Error> {
     let arches: Vec<_> = ARCHES.iter().collect();
+    context.log.progress("looking at what works already");
     let mut state = context.observe(&arches);
+    context.log.done();
     let mut plans = Vec::new();
     if let Some(list) = &request.uninstall {
         let plan = plan_uninstall(context, list, &state);
@@ -224,7 +226,7 @@ fn attempt(
         && let Err(error) = apply::prove_lasting(root, &mut results)
     {
         context.log.line(&format!(
-            "note: whether the registrations outlast this mount could not be tried: {error}"
+            "note: could not test whether the registrations outlast this mount: {error}"
         ));
     }
     observe_after(context, &mut state);
@@ -272,7 +274,7 @@ fn tell_hidden(context: &mut Context<'_>, state: &State) {
     let hidden = hidden.join(", ");
     context
         .log
-        .line(&format!("note: {hidden}: still run, by entries that cannot be seen from here"));
+        .line(&format!("note: {hidden}: still work, by entries that cannot be seen from here"));
     if state.user_namespace == Ok(UserNamespace::Nested) {
         context.log.line(&format!(
             "hint: uninstall on the host; or, if they were installed in this user namespace, mount its binfmt_misc at {} first",

@@ -94,6 +94,9 @@ pub(crate) fn doctor(context: &mut Context<'_>, request: &Doctor) -> Result<(), 
             let findings = images::judge(context, &state, file, program, environment)?;
             tell_findings(context, *format, findings, true)
         }
+        Doctor::Program { program, .. } if program.is_empty() => {
+            Err(Error::Usage("the name of the program is empty".to_owned()))
+        }
         Doctor::Program { program, arguments, root, fix, run, limit, format } => {
             let place = open_root(root)?;
             let path = place.find(Path::new(program));
@@ -141,6 +144,7 @@ fn open_root(root: &Path) -> Result<Place, Error> {
 /// Observes everything, and gives up what rights nothing needs afterwards, unless it `acts`: starts a program, or
 /// repairs.
 fn observe(context: &Context<'_>, acts: bool) -> State {
+    context.log.progress("looking at the kernel, the entries and the emulators");
     let mut state = context.observe(&ARCHES.iter().collect::<Vec<_>>());
     state.surroundings = Some(Surroundings::observe(context.root, &state.instance));
     // Programs, images and what others wrote are read with the right to read. A program that is started gets
@@ -238,6 +242,7 @@ fn look_at_program(
     if format == Format::Table {
         tell_text(context, &findings, true)?;
     }
+    context.log.done();
     let ran = run::run(context.root, place, path, arguments, limit);
     let explained = findings.iter().any(|finding| finding.level == Level::Failure);
     let mut outcome = outcome::judge(&ran, &chain, explained);
@@ -268,13 +273,17 @@ fn tell_diagnosis(
     all: bool,
 ) -> Result<(), Error> {
     match format {
-        Format::Json => written(json(diagnosis, context.out))?,
+        Format::Json => {
+            context.log.done();
+            written(json(diagnosis, context.out))?;
+        }
         Format::Table => tell_text(context, &diagnosis.findings, all)?,
     }
     verdict(&diagnosis.findings)
 }
 
 fn tell_text(context: &mut Context<'_>, findings: &[Finding], all: bool) -> Result<(), Error> {
+    context.log.done();
     let text = text(findings, all, context.terminal);
     written(context.out.write_all(text.as_bytes()).and_then(|()| context.out.flush()))
 }

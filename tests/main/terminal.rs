@@ -89,9 +89,40 @@ fn a_status_fits_eighty_columns() {
 fn the_cache_of_runs_can_be_removed() {
     let ran = in_namespace(
         "export XDG_CACHE_HOME=$T/cache; $B run --platform riscv64 true; ls $T/cache/binfmtctl | wc -l
-         $B run --clean-cache; ls $T/cache; $B run --clean-cache true || echo $?",
+         $B run --clean-cache; ls $T/cache; $B run --clean-cache true || echo $?
+         $B run --clean-cache; HOME= XDG_CACHE_HOME= $B run --clean-cache; ls $T/cache",
     )
     .ok();
     assert_eq!(ran.stdout, "1\n2\n");
     assert!(ran.stderr.starts_with("removed /mnt/cache/binfmtctl\nerror: "), "{}", ran.stderr);
+    let nothing = "nothing to remove: there is no /mnt/cache/binfmtctl\n\
+        there is no cache: neither XDG_CACHE_HOME nor HOME is set\n";
+    assert!(ran.stderr.ends_with(nothing), "{}", ran.stderr);
+}
+
+/// Whatever there is room for: no line is wider, and a progress that is taken away leaves nothing.
+#[test]
+fn narrow_terminals_get_fewer_columns() {
+    let ran = in_namespace(&format!(
+        "{TERMINAL} export NO_COLOR=1; $B -q --install arm64,riscv64 >/dev/null
+         for cols in 20 40 60 80; do script -qec \"stty cols $cols; $B --status; $B doctor\" /dev/null </dev/null | tr -d '\\r' | sed 's/\\x1b\\[K/\\n/g'; echo --; done
+         on_terminal $B --status --mount /etc"
+    ))
+    .ok();
+    let parts: Vec<_> = ran.stdout.split("--\n").collect();
+    for (part, width) in parts.iter().zip([20, 40, 60, 80, 80]) {
+        let wide: Vec<_> = part
+            .lines()
+            .flat_map(|line| line.split("^[K"))
+            .filter(|line| line.chars().count() > width)
+            // Nothing can be left out of a name.
+            .filter(|line| width > 20 || !(line.contains("AVAILABLE") || line.contains("linux/")))
+            .collect();
+        assert!(wide.is_empty(), "{width}: {wide:#?}");
+        assert!(part.contains("linux/arm64 "), "{width}: {part}");
+    }
+    assert!(!parts[1].contains(" BY "), "{}", parts[1]);
+    assert!(parts[2].contains(" BY ") && !parts[2].contains(" FLAGS "), "{}", parts[2]);
+    assert!(parts[3].contains(" FLAGS ") && parts[3].contains(" QEMU"), "{}", parts[3]);
+    assert!(parts[4].contains("an entry that cannot be seen from here"), "{}", parts[4]);
 }
