@@ -13,6 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::statvfs::{FsFlags, statvfs};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::emulator::{Emulator, Emulators};
@@ -25,16 +26,21 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Opens the cache, and makes it if need be; `None` where neither `XDG_CACHE_HOME` nor `HOME` is set.
-    ///
-    /// # Errors
-    /// The kernel's answer; a directory that others own or may write to.
-    pub(crate) fn open() -> Result<Option<Self>, Error> {
+    /// Where it is; `None` where neither `XDG_CACHE_HOME` nor `HOME` is set.
+    pub(crate) fn place() -> Option<PathBuf> {
         let absolute =
             |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let base =
             absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-        let Some(dir) = base.map(|base| base.join("binfmtctl")) else { return Ok(None) };
+        base.map(|base| base.join("binfmtctl"))
+    }
+
+    /// Opens the cache, and makes it if need be; `None` where it has no [`Cache::place`].
+    ///
+    /// # Errors
+    /// The kernel's answer; a directory that others own or may write to.
+    pub(crate) fn open() -> Result<Option<Self>, Error> {
+        let Some(dir) = Self::place() else { return Ok(None) };
         let failed = |error| Error::system(Op::WriteFile, &dir, error);
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
         let metadata = fs::symlink_metadata(&dir).map_err(failed)?;
@@ -56,7 +62,7 @@ impl Cache {
     /// What cannot be removed.
     pub(crate) fn clear(self) -> Result<PathBuf, Error> {
         fs::remove_dir_all(&self.dir)
-            .map_err(|error| Error::system(Op::WriteFile, &self.dir, error))?;
+            .map_err(|error| Error::system(Op::Clear, &self.dir, error))?;
         Ok(self.dir)
     }
 
@@ -69,6 +75,12 @@ impl Cache {
         all: &Emulators,
         wanted: &[&Emulator],
     ) -> Result<Vec<PathBuf>, Error> {
+        if statvfs(&self.dir).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC)) {
+            return Err(Error::Host {
+                what: format!("{} is mounted noexec", self.dir.display()),
+                hint: "set XDG_CACHE_HOME to a directory whose programs may be executed".to_owned(),
+            });
+        }
         let mut paths = Vec::new();
         let mut missing = Vec::new();
         for emulator in wanted {
@@ -97,7 +109,13 @@ impl Cache {
         }
         // Each takes its place as soon as it is complete: a run that is ended early keeps what it did.
         let results = all.unpack_each(writers, &|_, writing| writing.complete());
-        results.into_iter().collect()
+        // Errors of writing name the path that the emulator will have elsewhere.
+        let here = |error, path: &Path| match error {
+            Error::System { op: Op::Write, errno, .. } => Error::system(Op::WriteFile, path, errno),
+            other => other,
+        };
+        let mut results = results.into_iter().zip(missing);
+        results.try_for_each(|(result, (_, path))| result.map_err(|error| here(error, path)))
     }
 
     /// Removes what runs left that were killed, and emulators that this program no longer brings and that

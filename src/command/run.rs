@@ -55,6 +55,7 @@ pub(crate) fn run(context: &mut Context<'_>, request: &Run) -> Result<(), Error>
     let Some(program) = request.command.first() else {
         return clean_cache(context);
     };
+    refuse_empty_words(program, request)?;
     // What is made on the way has the modes it is to have; the program has its caller's umask.
     let umask = umask(Mode::from_raw_mode(0o022));
     let root = context.root;
@@ -111,6 +112,17 @@ pub(crate) fn run(context: &mut Context<'_>, request: &Run) -> Result<(), Error>
     Err(Error::system(Op::Start, program, errno))
 }
 
+/// An empty word is a variable that was not set, of a script.
+fn refuse_empty_words(program: &OsStr, request: &Run) -> Result<(), Error> {
+    if program.is_empty() {
+        return Err(Error::Usage("the name of the program is empty".to_owned()));
+    }
+    if request.bind.iter().any(|bind| bind.is_empty() || bind.as_bytes().starts_with(b":")) {
+        return Err(Error::Usage("--bind takes SRC or SRC:DST, and SRC is empty".to_owned()));
+    }
+    Ok(())
+}
+
 /// How a program gets to its emulator.
 enum Way {
     /// By entries of this instance of our own; none where nothing is emulated.
@@ -163,13 +175,12 @@ fn start(file: &Path, words: &[OsString]) -> std::io::Error {
     }
 }
 
-/// Paths of these emulators, and the files that must stay open for them: in the user's cache, or where that
-/// cannot be written in memory.
+/// Paths of these emulators, and the files that must stay open for them: in the user's cache, or in memory where
+/// the cache cannot be written, or nothing in it may be executed.
 fn unpack(
     context: &mut Context<'_>,
     wanted: &[&Emulator],
 ) -> Result<(Vec<PathBuf>, Vec<File>), Error> {
-    use Errno::{EACCES, EDQUOT, ENOENT, ENOSPC, EPERM, EROFS};
     if wanted.is_empty() {
         return Ok((Vec::new(), Vec::new()));
     }
@@ -178,12 +189,11 @@ fn unpack(
     let why = match cached {
         Ok(Some(paths)) => return Ok((paths, Vec::new())),
         Ok(None) => "neither XDG_CACHE_HOME nor HOME is set".to_owned(),
-        Err(error) => match error.errno() {
-            Some(ENOSPC | EDQUOT | EROFS | EACCES | EPERM | ENOENT) => error.to_string(),
-            _ => return Err(error),
-        },
+        // Elsewhere it would be damaged as well.
+        Err(error @ Error::DamagedEmulator { .. }) => return Err(error),
+        Err(error) => error.to_string(),
     };
-    context.log.line(&format!("note: emulators are unpacked to memory, at each run: {why}"));
+    context.log.news(&format!("note: emulators are unpacked to memory, for this run only: {why}"));
     let files = anchor::memory_files(context.root, context.emulators, wanted)?;
     let files = files.into_iter().collect::<Result<Vec<_>, _>>()?;
     Ok((files.iter().map(|file| Root::fd_path(file.as_raw_fd())).collect(), files))
@@ -191,10 +201,17 @@ fn unpack(
 
 /// Removes the emulators that runs have unpacked.
 fn clean_cache(context: &mut Context<'_>) -> Result<(), Error> {
-    if let Some(cache) = Cache::open()? {
-        let dir = cache.clear()?;
-        context.log.news(&format!("removed {}", dir.display()));
-    }
+    let told = match Cache::place() {
+        None => "there is no cache: neither XDG_CACHE_HOME nor HOME is set".to_owned(),
+        Some(dir) if dir.symlink_metadata().is_err() => {
+            format!("nothing to remove: there is no {}", dir.display())
+        }
+        Some(_) => match Cache::open()? {
+            Some(cache) => format!("removed {}", cache.clear()?.display()),
+            None => return Ok(()),
+        },
+    };
+    context.log.news(&told);
     Ok(())
 }
 
@@ -376,9 +393,7 @@ pub(crate) fn subordinate_to(names: &[&str], text: &str) -> Option<(u32, u32)> {
 /// # Errors
 /// Where one of them fails; what it said goes to `out`.
 pub(crate) fn map_ids(pid: Option<&str>, root: &Root, out: &mut dyn Write) -> Result<(), Error> {
-    let pid = pid.ok_or_else(|| {
-        Error::Usage(format!("{SUBCOMMAND} is for the use of this program alone"))
-    })?;
+    let pid = pid.ok_or_else(|| Error::Usage(format!("{SUBCOMMAND} is only for internal use")))?;
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     if geteuid().is_root() {
         return map_all(pid, root).inspect_err(|error| drop(write!(out, "{error}")));
@@ -474,7 +489,8 @@ fn enter_root(
         let (_, below, _) =
             pairs.iter().find(|(.., is_dir)| *is_dir).ok_or_else(|| Error::Host {
                 what: format!("{} has none of /proc, /dev and /sys", dir.display()),
-                hint: "it is no system's root; make one of these directories in it".to_owned(),
+                hint: "it is not the root of a system; make one of these directories in it"
+                    .to_owned(),
             })?;
         bind(instance, &at(below))?;
     }
@@ -509,7 +525,10 @@ fn bind_to(bind: &OsStr, root: &Tree) -> Result<(), Error> {
         .and_then(|to| {
             mount(Some(from), &Root::fd_path(to.as_raw_fd()), None::<&str>, flags, None::<&str>)
         })
-        .map_err(|errno| Error::system(Op::Enter, root.shown(to), errno))
+        .map_err(|errno| {
+            let (from, to) = (Path::new(from).display(), root.shown(to));
+            Error::system(Op::Bind, format!("{from} to {}", to.display()), errno)
+        })
 }
 
 #[cfg(test)]

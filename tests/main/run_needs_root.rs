@@ -138,12 +138,17 @@ fn a_cache_that_was_touched_is_unpacked_again() {
            run; file=$(echo ~/.cache/binfmtctl/*/qemu-aarch64); good=$(sha256sum <$file)
            chmod u+w $file; printf garbage | dd of=$file bs=1 seek=100 conv=notrunc status=none; run
            [ "$good" = "$(sha256sum <$file)" ] && echo mended
-           chmod 777 ~/.cache/binfmtctl; run; echo $?"#,
+           chmod 777 ~/.cache/binfmtctl; run; echo $?; $B run --clean-cache; echo $?"#,
         busybox.display()
     ));
-    assert_eq!(ran.stdout, "aarch64\naarch64\nmended\n1\n", "{}", ran.stderr);
+    // Nothing is taken from where others may write, nor removed there.
+    assert_eq!(ran.stdout, "aarch64\naarch64\nmended\naarch64\n0\n1\n", "{}", ran.stderr);
+    let why = "belongs to somebody else, or others may write to it";
+    let told: Vec<_> = ran.stderr.lines().filter(|line| line.ends_with(why)).collect();
     assert!(
-        ran.last_line().ends_with("belongs to somebody else, or others may write to it"),
+        told.len() == 2
+            && told[0].starts_with("note: emulators are unpacked to memory")
+            && told[1].starts_with("error: "),
         "{}",
         ran.stderr
     );
@@ -278,16 +283,22 @@ fn without_a_cache_emulators_run_from_memory() {
     let home = Home::new();
     let busybox = home.guest(guests(&["arm64"]).join("arm64")).join("bin/busybox");
     let ran = home.run(&format!(
-        r#"env -u HOME $B run {0} uname -m; HOME=/proc $B run {0} uname -m; mkdir full
-           unshare -Urm sh -c 'mount -t tmpfs -o size=1m none full; HOME=$PWD/full $B run {0} uname -m; find full -type f'"#,
+        r#"env -u HOME $B run {0} uname -m; HOME=/proc $B run {0} uname -m; HOME=/dev/null $B run {0} uname -m; mkdir full noexec
+           unshare -Urm sh -c 'mount -t tmpfs -o size=1m none full; HOME=$PWD/full $B run {0} uname -m; find full -type f'
+           unshare -Urm sh -c 'mount -t tmpfs -o noexec none noexec; HOME=$PWD/noexec $B run {0} uname -m; find noexec -type f'"#,
         busybox.display()
     ));
-    assert_eq!(ran.stdout, "aarch64\n".repeat(3), "{}", ran.stderr);
+    assert_eq!(ran.stdout, "aarch64\n".repeat(5), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("/full/.cache/binfmtctl/"),
+        "not the place that is full: {}",
+        ran.stderr
+    );
     let notes = ran
         .stderr
         .lines()
         .filter(|line| line.starts_with("note: emulators are unpacked to memory"));
-    assert_eq!(notes.count(), 3, "{}", ran.stderr);
+    assert_eq!(notes.count(), 5, "{}", ran.stderr);
 }
 
 /// Links of an image lead where they would lead inside of it.

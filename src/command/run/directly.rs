@@ -73,7 +73,8 @@ pub(super) fn emulator<'a>(
     request: &Run,
     why: &str,
 ) -> Result<&'a Emulator, Error> {
-    let unclear = || cannot(why, "so only a foreign program itself can be run");
+    let unclear =
+        || cannot(why, "so `run` can only start a program that is itself of another architecture");
     let arch = match arch_of(request).or_else(|| only_platform(emulators, request)) {
         Some(arch) if arch != HOST => arch,
         _ => return Err(unclear()),
