@@ -23,15 +23,15 @@ pub(crate) type List = Vec<String>;
 /// Platforms that are to work.
 type Platforms = Vec<Platform>;
 
-/// Install, prove and explain qemu-user handlers in binfmt_misc, so that this machine runs and
-/// builds container images of other architectures.
+/// Run and build containers for other CPU architectures: registers QEMU's user emulators in the
+/// kernel's binfmt_misc, tests that they work, and explains what is wrong.
 ///
-/// Without arguments: print the platforms that work, as JSON.
+/// Without arguments: print the platforms that work: as JSON, or on a terminal in one line.
 #[derive(Debug, Parser)]
 #[command(name = "binfmtctl", disable_version_flag = true, args_override_self = true)]
 #[command(
     after_help = "LIST is names separated by commas: linux/arm64, arm64, aarch64, armhf, qemu-riscv64, all.\n\
-    Exit codes: 0 the machine is as asked for; 1 it is not, the last line says why; 2 wrong arguments."
+    Exit codes: 0: all is as you asked; 1: it is not, and the last line says why; 2: wrong arguments."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -48,7 +48,7 @@ struct Cli {
     #[arg(long, value_name = "LIST", value_parser = items)]
     uninstall: Option<List>,
 
-    /// Show which platforms work, by what, and why not
+    /// Show which platforms work, what runs them, and why others do not work
     #[arg(long, conflicts_with_all = ["install", "uninstall"])]
     status: bool,
 
@@ -66,11 +66,11 @@ struct Cli {
     #[command(flatten)]
     options: Options,
 
-    /// Print the version, and QEMU's
+    /// Print the versions of binfmtctl and of QEMU
     #[arg(short = 'V', long, conflicts_with_all = OTHERS, conflicts_with = "licenses")]
     version: bool,
 
-    /// Print the licences of everything inside, and where its source is
+    /// Print all licences, and where the source is
     #[arg(long, conflicts_with_all = OTHERS)]
     licenses: bool,
 }
@@ -92,11 +92,11 @@ const OTHERS: [&str; 10] = [
 /// Options that every command takes, before or after its name.
 #[derive(Debug, Clone, Args)]
 pub struct General {
-    /// Where binfmt_misc is, or is to be mounted
+    /// Where binfmt_misc is mounted, or will be
     #[arg(long, value_name = "DIR", default_value = MOUNT_POINT, global = true)]
     pub mount: PathBuf,
 
-    /// Say what is found and planned on the way; show also the checks that found nothing wrong
+    /// Also print what is found and planned, and the checks that found nothing wrong
     #[arg(short, long, global = true)]
     pub verbose: bool,
 
@@ -126,27 +126,27 @@ pub enum Request {
     Install(InstallArgs),
     /// Remove entries: platforms, names of entries, or globs such as qemu-*
     Uninstall(UninstallArgs),
-    /// Show which platforms work, by what, and why not
+    /// Show which platforms work, what runs them, and why others do not work
     #[command(visible_alias = "list")]
     Status(Status),
     /// Find what is wrong: with this machine, or with one program that does not run
     Doctor(DoctorArgs),
-    /// Install and stay: put back what vanishes, until a signal ends it
+    /// Install, keep running, and put back entries that vanish
     Hold(Hold),
     /// Write emulators and registrations to disk, so that each boot registers them
     Persist(Persist),
     /// Run a program of another architecture, without root and without changing the machine
     Run(Run),
-    /// Print the version, and QEMU's
+    /// Print the versions of binfmtctl and of QEMU
     Version,
     /// Print a completion script
     Completion {
-        /// The shell that is to complete
+        /// The shell to complete in
         shell: clap_complete::Shell,
     },
     /// Print a man page: `binfmtctl man run | man -l -`
     Man {
-        /// The command that it is about; without it, the whole program
+        /// A command; without it, the page is about binfmtctl as a whole
         command: Option<String>,
     },
     /// Uninstall, then install.
@@ -174,7 +174,7 @@ pub struct Status {
     #[arg(long, conflicts_with = "format")]
     json: bool,
 
-    /// Fail unless all of these work, for scripts and readiness probes
+    /// Fail unless all of these work: for scripts and readiness probes
     #[arg(long, value_name = "LIST", value_parser = platforms)]
     pub require: Option<Platforms>,
 }
@@ -189,7 +189,7 @@ impl Status {
 /// What the user wants of registrations beyond the list.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Options {
-    /// Flags to register with, of POCF [default: POCF; OCF on kernels that cannot tell QEMU of P]
+    /// Flags of the entries: letters of POCF [default: POCF; OCF before Linux 5.12]
     #[arg(long, value_name = "FLAGS", value_parser = Flags::parse)]
     pub flags: Option<Flags>,
 
@@ -294,12 +294,12 @@ pub struct Hold {
     #[arg(long)]
     pub remove_on_exit: bool,
 
-    /// File that exists while everything is registered, for readiness probes; its lines are labels as
-    /// Kubernetes' Node Feature Discovery reads them
+    /// File that exists while everything is registered, for readiness probes; it holds labels for
+    /// Kubernetes' Node Feature Discovery
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
 
-    /// File of metrics for Prometheus' node_exporter: entries, repairs, the time of the last look
+    /// File of metrics for Prometheus' node_exporter: entries, repairs, time of the last check
     #[arg(long, value_name = "FILE")]
     pub metrics_file: Option<PathBuf>,
 
@@ -314,15 +314,15 @@ pub struct Persist {
     #[command(flatten)]
     pub install: Install,
 
-    /// Take away what was written, and nothing else
+    /// Remove what was written, and nothing else
     #[arg(long, conflicts_with_all = ["install", "flags", "no_credentials"])]
     pub remove: bool,
 
-    /// Root of the system to write to: /host in a container with -v /:/host
+    /// Root directory of the system to write to: /host in a container with -v /:/host
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
 
-    /// Where the emulators go, as that system calls it
+    /// Directory for the emulators, as a path in that system
     #[arg(long, value_name = "DIR", default_value = "/usr/local/lib/binfmtctl")]
     pub lib_dir: PathBuf,
 
@@ -334,18 +334,18 @@ pub struct Persist {
 /// `doctor`, as it is typed.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// A program that does not run, or a message that was seen; without it, the machine is looked at
+    /// A program that does not run, or an error message; without it, the machine is examined
     program: Option<OsString>,
 
-    /// Arguments for the program, with --run: from the first word on that is no option of doctor's, or --
+    /// Arguments for the program, with --run; those that begin with - stand after --
     #[arg(allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 
-    /// Root that the program lives in: an unpacked image, a chroot
+    /// Root directory of the program: an unpacked image, a chroot
     #[arg(long, value_name = "DIR", default_value = "/", requires = "program")]
     root: PathBuf,
 
-    /// Look into an image that was saved to a file, or an OCI layout: at what it starts, or at PROGRAM in it
+    /// Examine a saved image, or an OCI layout: the program that it starts, or PROGRAM in it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["arguments", "root", "run", "timeout", "yes"])]
     image: Option<PathBuf>,
 
@@ -353,11 +353,11 @@ pub struct DoctorArgs {
     #[arg(long, requires = "program", conflicts_with = "yes")]
     run: bool,
 
-    /// How long --run waits for the program's end; 0 for as long as it takes
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, requires = "run")]
+    /// How long --run waits for the program to end; 0: without limit
+    #[arg(long, value_name = "SECONDS", default_value = "10", requires = "run", value_parser = seconds, allow_hyphen_values = true)]
     timeout: u64,
 
-    /// Also do the repairs that are safe, and look again: none that removes or replaces what works
+    /// Do the repairs that are safe, then look again; nothing that works is removed or replaced
     #[arg(long, conflicts_with_all = ["image", "run", "timeout", "list", "explain", "arguments"])]
     fix: bool,
 
@@ -373,7 +373,7 @@ pub struct DoctorArgs {
     #[arg(long, conflicts_with = "format")]
     json: bool,
 
-    /// Tell the whole story of one check
+    /// Explain one check in full
     #[arg(long, value_name = "ID", conflicts_with_all = LOOKING)]
     explain: Option<String>,
 
@@ -393,11 +393,11 @@ pub struct Run {
     #[arg(long, value_name = "LIST", value_parser = items)]
     pub platform: Option<List>,
 
-    /// Root to run in, with /proc, /dev, /sys and resolv.conf of this machine
+    /// Directory to use as root, with /proc, /dev, /sys and resolv.conf of this machine
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
 
-    /// Also show this file or directory, in the root at DST
+    /// Also make this file or directory visible in the root, at DST
     #[arg(long, value_name = "SRC[:DST]")]
     pub bind: Vec<OsString>,
 
@@ -405,21 +405,28 @@ pub struct Run {
     #[arg(long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
 
-    /// Be root inside, with the subordinate ids of /etc/subuid if there are any: for apt, dpkg, sudo
+    /// Be root inside, with the ids of /etc/subuid if there are any: for apt, dpkg, sudo
     #[arg(long)]
     pub map_root: bool,
 
-    /// Remove the unpacked emulators that earlier runs kept, and do nothing else
+    /// Remove the unpacked emulators of earlier runs, and do nothing else
     #[arg(long, exclusive = true)]
     clean_cache: bool,
 
-    /// The program and its arguments; none with --clean-cache alone
+    /// The program and its arguments
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
         required_unless_present = "clean_cache"
     )]
     pub command: Vec<OsString>,
+}
+
+fn seconds(text: &str) -> Result<u64, Error> {
+    // Longer than a year is for as long as it takes.
+    let wrong =
+        || Error::Usage(format!("--timeout takes a number of seconds, not '{}'", shorten(text)));
+    text.parse::<u32>().map(u64::from).map_err(|_| wrong())
 }
 
 /// clap's own parser of paths refuses empty ones.
@@ -655,9 +662,12 @@ const MEANT: &[(&str, &str)] = &[
         "--persistent",
         "entries last as they are: flag F is always set; `binfmtctl persist` is for each boot",
     ),
-    ("--remove", "--uninstall LIST; `persist --remove` takes away what persist wrote"),
+    ("--remove", "--uninstall LIST; `persist --remove` removes what persist wrote"),
     ("--force", "--replace also replaces entries that others made, or that do not work"),
-    ("--debug", "-v tells what is found and planned on the way"),
+    ("--debug", "-v prints what is found and planned"),
+    ("licenses", "--licenses"),
+    ("license", "--licenses"),
+    ("--license", "--licenses"),
     ("completions", "`binfmtctl completion SHELL`"),
     ("upgrade", "run `binfmtctl --install LIST --replace` with a newer binfmtctl"),
     ("update", "run `binfmtctl --install LIST --replace` with a newer binfmtctl"),
@@ -755,7 +765,14 @@ fn platforms(list: &str) -> Result<Platforms, Error> {
     let parse = |name: &String| {
         Platform::parse(name).ok_or_else(|| Error::UnknownPlatform(platform::Unknown::new(name)))
     };
-    items(list)?.iter().map(parse).collect()
+    let list = items(list)?;
+    if let Some(word) = list.iter().find(|name| name.eq_ignore_ascii_case("all")) {
+        return Err(Error::Unclear {
+            what: format!("--require takes names of platforms, not '{word}'"),
+            hint: "name those that you need: --require linux/arm64,linux/riscv64".to_owned(),
+        });
+    }
+    list.iter().map(parse).collect()
 }
 
 #[cfg(test)]

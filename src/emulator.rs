@@ -120,6 +120,8 @@ pub struct Emulators {
     /// Files in the user's directory that cannot serve.
     unfit: Vec<(&'static Arch, Error)>,
     prefix: String,
+    /// The user's directory, if they come from there.
+    dir: Option<PathBuf>,
     progress: Progress,
 }
 
@@ -141,7 +143,7 @@ impl Emulators {
         Ok(match dir {
             Some(dir) => {
                 let (list, unfit) = list_dir(dir, &prefix)?;
-                Self { list, unfit, prefix, ..Self::default() }
+                Self { list, unfit, prefix, dir: Some(dir.into()), ..Self::default() }
             }
             None => {
                 let manifest = QEMU_BINS.get_file("manifest").and_then(|file| file.contents_utf8());
@@ -178,6 +180,17 @@ impl Emulators {
         self.get(arch).ok_or(Error::NoEmulator(arch.oci))
     }
 
+    /// What to say where there is none at all.
+    fn none(&self) -> Error {
+        match &self.dir {
+            None => Error::NoEmulators,
+            Some(dir) => {
+                let name = format!("{}qemu-aarch64", self.prefix);
+                Error::NoneInDirectory { dir: dir.display().to_string(), name }
+            }
+        }
+    }
+
     /// The name that `arch`'s entry has or would have.
     pub fn entry_name(&self, arch: &Arch) -> String {
         format!("{}{}", self.prefix, arch.emulator_name())
@@ -188,7 +201,7 @@ impl Emulators {
     /// # Errors
     /// Where there are none.
     pub fn some(&self) -> Result<(), Error> {
-        if self.list.is_empty() { Err(Error::NoEmulators) } else { Ok(()) }
+        if self.list.is_empty() { Err(self.none()) } else { Ok(()) }
     }
 
     /// Writes out the `wanted` emulators, a thread for each pack, and verifies each on its way.
@@ -378,7 +391,8 @@ fn look_at(path: &Path) -> Result<Option<u64>, Error> {
     let options = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, options, Mode::empty()) {
         Ok(file) => File::from(file),
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        // A link that leads nowhere is a mistake of somebody, and not to be passed over.
+        Err(rustix::io::Errno::NOENT) if path.symlink_metadata().is_err() => return Ok(None),
         Err(errno) => return Err(failed(errno.into())),
     };
     let metadata = file.metadata().map_err(failed)?;

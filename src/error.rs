@@ -25,6 +25,8 @@ pub enum Op {
     Anchor,
     Memory,
     Enter,
+    Bind,
+    Clear,
     Start,
 }
 
@@ -41,6 +43,8 @@ impl fmt::Display for Op {
             Op::Anchor => "set up memory for emulators in",
             Op::Memory => "make a memory file for",
             Op::Enter => "enter",
+            Op::Bind => "bind",
+            Op::Clear => "remove",
             Op::Start => "start",
         })
     }
@@ -76,6 +80,9 @@ pub enum Error {
     /// The binary was built with an empty `qemu-bins/`.
     #[error("this binary carries no emulators")]
     NoEmulators,
+    /// The user's directory has none.
+    #[error("there are no emulators in {dir}")]
+    NoneInDirectory { dir: String, name: String },
     /// An emulator whose bytes are not those that were recorded.
     #[error("the emulator {name} is damaged: {wrong}")]
     DamagedEmulator { name: String, wrong: String },
@@ -93,7 +100,7 @@ pub enum Error {
     DeadOnArrival { name: String, outcome: String },
     /// The entries are gone once our own mount is.
     #[error(
-        "the registrations did not last: the kernel drops them with the last binfmt_misc mount"
+        "the registrations did not last: the kernel removes them with the last mount of binfmt_misc"
     )]
     DidNotLast,
     /// The process that runs test programs said nothing sensible.
@@ -107,7 +114,7 @@ pub enum Error {
     NotKnown(String),
     /// A mount would hide what works now.
     #[error(
-        "mounting binfmt_misc here would hide the host's entries, by which these work now: {0}"
+        "mounting binfmt_misc here would hide the host's entries, which these platforms need: {0}"
     )]
     WouldHide(String),
     /// Nothing can be installed here.
@@ -120,19 +127,19 @@ pub enum Error {
     #[error("not found")]
     NotFound(String),
     /// A file that somebody changed, and so keeps.
-    #[error("it was changed since, and goes on registering the emulators that it names")]
+    #[error("it was changed since, and still registers the emulators that it names")]
     ChangedSince,
     /// Other runs got in the way again and again.
-    #[error("other programs change the entries all the time")]
+    #[error("other programs keep changing the entries")]
     Crowded,
     /// An item that was left out.
     #[error("it was not tried")]
     NotTried,
     /// An entry that is there after it was removed.
-    #[error("it is still there: somebody registers it again")]
+    #[error("it is still there: something registers it again")]
     StillThere,
     /// An emulator that is not at hand.
-    #[error("no emulator for {0} at hand")]
+    #[error("there is no emulator for {0}")]
     NoEmulator(&'static str),
     /// Platforms that were required and do not work.
     #[error("not available: {0}")]
@@ -193,6 +200,11 @@ impl Error {
             Self::NoEmulators => {
                 "fill qemu-bins/ with scripts/get-qemu and build again, or set QEMU_BINARY_PATH to a directory that has some: qemu-aarch64 and so on"
             }
+            Self::NoneInDirectory { name, .. } => {
+                return Some(format!(
+                    "its files must be called {name} and so on; without --qemu-binary-path and QEMU_BINARY_PATH, those in this binary are used"
+                ));
+            }
             Self::BadName { .. } => "check QEMU_BINARY_PREFIX",
             Self::UnfitEmulator { .. } => "use statically linked emulators built for this machine",
             Self::DamagedEmulator { .. } => "the binary or image is damaged: fetch it again",
@@ -201,9 +213,9 @@ impl Error {
             Self::Dead { arch, .. } => {
                 return Some(format!("--install {arch} --replace replaces it"));
             }
-            Self::NoEmulator(_) => "`binfmtctl --version` lists the emulators in this binary",
+            Self::NoEmulator(_) => "`binfmtctl --version` lists the emulators that there are",
             Self::WouldHide(_) => {
-                "install on the host, as root; or install all of these, from a binary that has emulators for them"
+                "install on the host, as root; or install all of them here, from a binary that has their emulators"
             }
             Self::Missing(names) => {
                 return Some(format!("binfmtctl --install {}", names.replace(", ", ",")));
@@ -269,8 +281,8 @@ const MOUNT_PROC: &str = "mount /proc first: `mount -t proc proc /proc`";
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn hint(op: Op, errno: Errno, target: &str) -> Option<&'static str> {
     use Errno::{
-        EACCES, EAGAIN, EBUSY, EEXIST, EINVAL, ELOOP, ENODEV, ENOENT, ENOMEM, ENOSPC, ENOTDIR,
-        EPERM, EROFS, ETXTBSY,
+        EACCES, EAGAIN, EBUSY, EEXIST, EINVAL, EISDIR, ELOOP, ENODEV, ENOENT, ENOMEM, ENOSPC,
+        ENOTDIR, EPERM, EROFS, ETXTBSY,
     };
     Some(match (op, errno) {
         (Op::Mount, ENODEV) => {
@@ -289,7 +301,7 @@ fn hint(op: Op, errno: Errno, target: &str) -> Option<&'static str> {
         (Op::Read, ELOOP) => "a symbolic link there leads back to itself: remove it",
         (Op::Mount, EBUSY) => "something else is being mounted there at the same time: try again",
         (Op::Register, EINVAL) => {
-            "the kernel does not take this registration: flag F needs Linux 4.8 or newer"
+            "the kernel refuses this registration: flag F needs Linux 4.8 or newer"
         }
         (Op::Register, EEXIST) => "an entry of that name exists: --replace replaces it",
         (Op::Register, EACCES) => {
@@ -308,7 +320,7 @@ fn hint(op: Op, errno: Errno, target: &str) -> Option<&'static str> {
             "it is mounted read-only: run the container with --privileged, or mount it writable elsewhere and use --mount"
         }
         (Op::Register | Op::Remove, EPERM) | (Op::Remove | Op::Write, EACCES) => PRIVILEGED,
-        (Op::Remove, ENOENT) => "it went away in the meantime",
+        (Op::Remove, ENOENT) => "it was removed in the meantime",
         (Op::Anchor | Op::Memory | Op::Probe | Op::Write | Op::Mount, ENOSPC | ENOMEM) => {
             "there is not enough memory for the emulators: install fewer, or raise the container's limit"
         }
@@ -316,6 +328,10 @@ fn hint(op: Op, errno: Errno, target: &str) -> Option<&'static str> {
             "you may not write there: name another directory, or run it as root"
         }
         (Op::WriteFile, ENOENT) => "that directory does not exist: make it, or name another",
+        (Op::WriteFile, EISDIR) => "that is a directory: name a file in it",
+        (Op::WriteFile, ENOTDIR) => {
+            "a part of that path is a file, not a directory: check the path"
+        }
         (Op::WriteFile, EROFS) => "it is read-only: name another directory",
         (Op::WriteFile, ENOSPC) => "there is no room left there: make room, or write elsewhere",
         (Op::Probe | Op::Anchor | Op::Start, EAGAIN) => {
@@ -325,19 +341,26 @@ fn hint(op: Op, errno: Errno, target: &str) -> Option<&'static str> {
         (Op::Probe | Op::Anchor, ENOENT) => MOUNT_PROC,
         // All else may be missing for itself.
         (Op::Read, ENOENT) if target.starts_with("/proc") => MOUNT_PROC,
-        (Op::Read, ENOENT) => "it does not exist: check the path",
-        (Op::Read, ENOTDIR) => "a directory was expected: check the path",
-        (Op::Read, EACCES) => "you may not read it: run it as root, with sudo",
+        (Op::Bind, ENOENT) => "both sides of --bind SRC:DST must be there: make what is missing",
+        (Op::Bind, ENOTDIR) => "--bind takes two files, or two directories",
+        (Op::Read | Op::Enter, ENOENT) => "it does not exist: check the path",
+        (Op::Read | Op::Enter, ENOTDIR) => "a directory was expected: check the path",
+        (Op::Clear, EACCES | EPERM) => "you may not remove it: run it as root, with sudo",
+        (Op::Clear, EROFS) => "it is on a read-only file system",
+        (Op::Read | Op::Enter, EACCES) => "you may not read it: run it as root, with sudo",
         (Op::Memory, EACCES) => {
             "memory files may not be executed here: run `sysctl vm.memfd_noexec=1`, or the container with --privileged or --tmpfs /run:exec"
         }
-        (Op::List, ENOENT) => "--qemu-binary-path takes a directory that is there",
-        (Op::List, ENOTDIR) => "--qemu-binary-path takes a directory",
+        (Op::List, ENOENT) => {
+            "check the path that --qemu-binary-path or QEMU_BINARY_PATH names: nothing is there"
+        }
+        (Op::List, ENOTDIR) => "--qemu-binary-path and QEMU_BINARY_PATH take a directory",
+        (Op::List, EACCES) => "you may not read it: run it as root, with sudo",
         (Op::Start, Errno::ENOEXEC) => {
             "`binfmtctl doctor PROGRAM` tells why; --platform names what to emulate"
         }
         (Op::Start, ENOENT) => {
-            "it, the interpreter of a script, or a program's dynamic loader is not there: `binfmtctl doctor PROGRAM` tells which"
+            "the program, or what starts it (a script's interpreter, a dynamic loader), is missing: `binfmtctl doctor PROGRAM` tells which"
         }
         (Op::Start, EACCES) => "it is not executable: `binfmtctl doctor PROGRAM` tells why",
         _ => return None,
@@ -378,8 +401,17 @@ mod tests {
             (Op::Probe, "/", ENOENT, "mount /proc first"),
             (Op::Read, "/proc/self/ns/mnt", ENOENT, "mount /proc first"),
             (Op::Read, "/mnt/nope", ENOENT, "check the path"),
-            (Op::List, "/nope", ENOENT, "--qemu-binary-path takes a directory that is there"),
-            (Op::List, "/etc/passwd", ENOTDIR, "--qemu-binary-path takes a directory"),
+            (Op::List, "/nope", ENOENT, "--qemu-binary-path or QEMU_BINARY_PATH"),
+            (Op::List, "/etc/passwd", ENOTDIR, "QEMU_BINARY_PATH take a directory"),
+            (Op::List, "/root/x", EACCES, "you may not read it"),
+            (Op::Enter, "/nope", ENOENT, "check the path"),
+            (Op::Enter, "/etc/passwd", ENOTDIR, "a directory was expected"),
+            (Op::Bind, "/a to /b", ENOENT, "make what is missing"),
+            (Op::Bind, "/a to /b", ENOTDIR, "two directories"),
+            (Op::Clear, "/x", EROFS, "read-only"),
+            (Op::Clear, "/x", EACCES, "you may not remove it"),
+            (Op::WriteFile, "/tmp", EISDIR, "name a file"),
+            (Op::WriteFile, "/dev/null/x", ENOTDIR, "is a file, not a directory"),
             (Op::Start, "x", ENOEXEC, "doctor PROGRAM"),
             (Op::Start, "x", ENOENT, "dynamic loader"),
             (Op::Start, "x", EACCES, "not executable"),
@@ -387,7 +419,8 @@ mod tests {
             let hint = hint(op, errno, target).unwrap_or_default();
             assert!(hint.contains(words), "{op:?} {target} {errno}: {hint}");
             // Whoever gave a wrong path is not to be sent to look for rights or memory.
-            let about_a_path = matches!(op, Op::Read | Op::List | Op::WriteFile);
+            let about_a_path =
+                matches!(op, Op::Read | Op::List | Op::WriteFile | Op::Enter | Op::Bind);
             for other in ["mount /proc", "memory for", "--privileged"] {
                 let stray = about_a_path && hint.contains(other) && !words.contains(other);
                 assert!(!stray, "{op:?} {target} {errno}: {hint}");

@@ -111,7 +111,10 @@ impl fmt::Display for Step<'_> {
                 let (name, flags) = (registration.name(), registration.flags());
                 match replaces {
                     false => write!(f, "{subject}: register {name} with flags {flags}"),
-                    true => write!(f, "{subject}: replace {name} by our own with flags {flags}"),
+                    true => write!(
+                        f,
+                        "{subject}: replace {name} by an entry of ours with flags {flags}"
+                    ),
                 }
             }
             Action::Remove(file) => write!(f, "{subject}: remove {}", file.display()),
@@ -292,7 +295,7 @@ fn keep_what_a_mount_hides<'a>(
     }
     for (arch, job) in also {
         plan.notes.push(format!(
-            "{arch} ran here by an entry outside of this user namespace, which its own binfmt_misc hides: registering it here, too"
+            "{arch} works here by an entry outside of this user namespace; a binfmt_misc of its own hides that entry, so it is registered here, too"
         ));
         let action = Action::Register(job);
         match plan.steps.iter_mut().find(|step| step.subject == arch.oci) {

@@ -143,7 +143,7 @@ pub(crate) fn meant(name: &str) -> Option<String> {
         }
     }
     if lower.contains(['*', '?']) {
-        return Some("say `all`: only an uninstall takes patterns".to_owned());
+        return Some("use `all`: patterns work only with uninstall".to_owned());
     }
     let name = lower.strip_prefix("linux/").unwrap_or(&lower);
     let near = joined(name).or_else(|| part(name)).or_else(|| nearest(name))?;
@@ -310,7 +310,7 @@ mod tests {
             ("risc-v", "did you mean linux/riscv?"),
             ("armv8-a", "did you mean linux/arm64?"),
             ("mips64-", "did you mean linux/mips64?"),
-            ("qemu-*", "say `all`: only an uninstall takes patterns"),
+            ("qemu-*", "use `all`: patterns work only with uninstall"),
             (
                 "nonsense",
                 "names are those of Docker, Debian, uname -m or QEMU: linux/arm64, armhf, riscv64, all",

@@ -10,6 +10,7 @@ use crate::emulator::Emulators;
 use crate::error::Error;
 use crate::host::mounted_elsewhere;
 use crate::probe;
+use crate::report::written;
 use crate::root::{MOUNT_POINT, Root};
 use crate::terminal::{Progress, Terminal};
 
@@ -28,12 +29,11 @@ pub fn main() -> ExitCode {
         Err(Unclear::Value(error)) => finish(Err(error)),
         Err(Unclear::Usage(error)) => {
             // Help goes to stdout, errors to stderr; a closed stream is no reason to panic.
-            let _ = match error.use_stderr() {
-                true => {
-                    write!(io::stderr(), "{}", Terminal::of(&io::stderr()).line(&error.to_string()))
-                }
-                false => error.print(),
-            };
+            if !error.use_stderr() {
+                return finish(written(error.print().and_then(|()| io::stdout().flush())));
+            }
+            let line = Terminal::of(&io::stderr()).line(&error.to_string());
+            let _ = write!(io::stderr(), "{line}");
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }
     }

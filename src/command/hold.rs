@@ -85,11 +85,14 @@ pub(crate) fn hold(context: &mut Context<'_>, request: &Hold) -> Result<(), Erro
     privilege::keep(privilege::INSTALL);
     let notify = Notify::of_environment();
     let ready = request.ready_file.as_deref();
+    for path in [ready, request.metrics_file.as_deref()].into_iter().flatten() {
+        files::check(path)?;
+    }
     files::remove(ready);
     let mut watched = first_install(context, &request.install)?;
     let names: Vec<_> = watched.iter().map(|watched| watched.arch.oci).collect();
     let holding = match names.is_empty() {
-        true => "holding nothing: no entry that can be seen here serves any of these".to_owned(),
+        true => "holding nothing: no entry that is seen here is for any of these".to_owned(),
         false => format!("holding {}", names.join(", ")),
     };
     context.log.line(&holding);
@@ -115,7 +118,7 @@ pub(crate) fn hold(context: &mut Context<'_>, request: &Hold) -> Result<(), Erro
         };
         let news = well != was_well || repairs != before;
         if let Err(error) = told.and(metrics.write(&watched, news)) {
-            context.log.once(&format!("cannot tell how it stands: {error}"));
+            context.log.once(&format!("cannot write its status: {error}"));
         }
         notify.alive();
         if news {

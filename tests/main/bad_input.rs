@@ -84,30 +84,98 @@ fn a_mount_point_may_be_called_in_any_way() {
     assert_eq!(ran.stdout, format!("qemu-aarch64\nregister\nstatus\n{}", each.repeat(3)));
 }
 
+/// What is typed, the exit code, and the line before the error.
+const HINTS: &[(&str, i32, &str)] = &[
+    // What works already is no reason to say OK.
+    ("--install amd64 --mount /etc/passwd", 1, "hint: --mount takes a directory"),
+    ("--status --mount /etc/passwd", 1, "hint: --mount takes a directory"),
+    (
+        "--install arm64 --qemu-binary-path /nonesuch",
+        1,
+        "hint: check the path that --qemu-binary-path or QEMU_BINARY_PATH names: nothing is there",
+    ),
+    ("persist --root /mnt/nonesuch", 1, "hint: it does not exist: check the path"),
+    ("--status --require arm65", 2, "hint: did you mean linux/arm64?"),
+    ("run --platform arm65 true", 2, "hint: did you mean linux/arm64?"),
+    (
+        "--status --require all",
+        2,
+        "hint: name those that you need: --require linux/arm64,linux/riscv64",
+    ),
+    ("hold arm64", 2, "hint: `binfmtctl hold --install arm64`"),
+    ("persist arm64", 2, "hint: `binfmtctl persist --install arm64`"),
+    ("status arm64", 2, "hint: `binfmtctl status --require arm64` fails unless that works"),
+    ("licenses", 2, "hint: --licenses"),
+    ("hold --install arm64 --ready-file /etc", 1, "hint: that is a directory: name a file in it"),
+    (
+        "hold --install arm64 --metrics-file /nonesuch/x.prom",
+        1,
+        "hint: that directory does not exist: make it, or name another",
+    ),
+    (
+        "hold --install arm64 --metrics-file /etc/passwd/x",
+        1,
+        "hint: a part of that path is a file, not a directory: check the path",
+    ),
+    (
+        "--install arm64 --qemu-binary-path /etc",
+        1,
+        "hint: its files must be called qemu-aarch64 and so on; without --qemu-binary-path and QEMU_BINARY_PATH, those in this binary are used",
+    ),
+    ("run --platform amd64 --root /nonesuch true", 1, "hint: it does not exist: check the path"),
+    ("run --platform amd64 --workdir /nonesuch true", 1, "hint: it does not exist: check the path"),
+    (
+        "run --platform amd64 --bind /nonesuch:/mnt true",
+        1,
+        "hint: both sides of --bind SRC:DST must be there: make what is missing",
+    ),
+    (
+        "run --platform amd64 --bind /etc:/nonesuch true",
+        1,
+        "hint: both sides of --bind SRC:DST must be there: make what is missing",
+    ),
+    (
+        "run --platform amd64 --bind /etc/passwd:/mnt true",
+        1,
+        "hint: --bind takes two files, or two directories",
+    ),
+];
+
 /// The line before the error sends nobody the wrong way.
 #[test]
 fn hints_are_about_what_was_typed() {
-    for (arguments, code, hint) in [
-        // What works already is no reason to say OK.
-        ("--install amd64 --mount /etc/passwd", 1, "hint: --mount takes a directory"),
-        ("--status --mount /etc/passwd", 1, "hint: --mount takes a directory"),
-        (
-            "--install arm64 --qemu-binary-path /nonesuch",
-            1,
-            "hint: --qemu-binary-path takes a directory that is there",
-        ),
-        ("persist --root /mnt/nonesuch", 1, "hint: it does not exist: check the path"),
-        ("--status --require arm65", 2, "hint: did you mean linux/arm64?"),
-        ("run --platform arm65 true", 2, "hint: did you mean linux/arm64?"),
-    ] {
+    for (arguments, code, hint) in HINTS {
         let ran = in_namespace(&format!("$B {arguments} >/dev/null || echo $?")).ok();
         assert_eq!(ran.stdout, format!("{code}\n"), "{arguments}: {}", ran.stderr);
         let lines: Vec<_> = ran.stderr.lines().rev().take(2).collect();
-        assert_eq!(lines[1], hint, "{arguments}");
+        assert_eq!(lines[1], *hint, "{arguments}");
         assert!(lines[0].starts_with("error: "), "{arguments}: {lines:?}");
     }
+    let ran = in_namespace("$B --help >/dev/full || echo $?").ok();
+    assert_eq!(ran.stdout, "1\n", "{}", ran.stderr);
     let ran = in_namespace("$B --install arm64 >/dev/full || echo $?").ok();
     assert!(ran.stderr.contains("hint: there is no room left there"), "{}", ran.stderr);
+}
+
+/// What has no hint says by itself what is wrong, in one line.
+#[test]
+fn values_that_make_no_sense() {
+    let image = "--image /etc/passwd cannot be looked into: it is no whole tar archive";
+    for (arguments, line) in [
+        ("doctor --timeout -1 --run /bin/true", "--timeout takes a number of seconds, not '-1'"),
+        ("doctor --timeout 1s --run /bin/true", "--timeout takes a number of seconds, not '1s'"),
+        ("doctor ''", "the name of the program is empty"),
+        ("run ''", "the name of the program is empty"),
+        ("run --bind :/mnt true", "--bind takes SRC or SRC:DST, and SRC is empty"),
+        ("doctor --image /etc/passwd", image),
+        (
+            "doctor --image /nonesuch",
+            "--image /nonesuch cannot be looked into: No such file or directory",
+        ),
+    ] {
+        let ran = in_namespace(&format!("$B {arguments} >/dev/null || echo $?")).ok();
+        assert_eq!((ran.stdout.as_str(), ran.stderr), ("2\n", format!("error: {line}\n")));
+    }
 }
 
 #[test]
@@ -117,7 +185,13 @@ fn directories_of_emulators_that_hold_none() {
         1,
         "error: cannot read /nonesuch: No such file or directory",
     );
-    refused("--install all --qemu-binary-path /etc", 1, "error: this binary carries no emulators");
+    refused("--install all --qemu-binary-path /etc", 1, "error: there are no emulators in /etc");
+    let dangling = "cannot read /mnt/e/qemu-aarch64: No such file or directory";
+    let ran = in_namespace(
+        "mkdir $T/e; ln -s /nonesuch $T/e/qemu-aarch64; $B --install arm64 --qemu-binary-path $T/e >/dev/null || echo $?",
+    )
+    .ok();
+    assert_eq!(ran.last_line(), format!("error: cannot install arm64: {dangling}"));
     let ran = in_namespace(
         "mkdir $T/e; cp /bin/ls $T/e/qemu-aarch64; QEMU_BINARY_PATH=$T/e $B --install arm64 >/dev/null || echo $?",
     )

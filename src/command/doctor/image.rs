@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::layers::{self, Files, Member};
+use crate::error::errno;
 use crate::tree::Piece;
 
 /// Largest description that is read, in bytes.
@@ -173,11 +174,14 @@ impl Store {
         if path.is_dir() {
             return Ok(Self::Directory(path.into()));
         }
+        path.metadata().map_err(|error| errno(error).desc().to_owned())?;
         let piece = file(path).ok_or("it is no regular file that can be read")?;
         let piece =
             layers::unpack(&piece).map_err(|error| format!("it cannot be unpacked: {error}"))?;
         let members = layers::members(&piece);
-        members.map(Self::Archive).map_err(|error| format!("it is no whole tar archive: {error}"))
+        // Errors of a header quote what stands in it, whatever the file is.
+        let wrong = |_| "it is no whole tar archive".to_owned();
+        members.map(Self::Archive).map_err(wrong)
     }
 
     fn piece(&self, name: &Path) -> Option<Piece> {

@@ -11,6 +11,7 @@ use crate::arch::ARCHES;
 use crate::check::{Finding, Result, advice, failure, ok, unknown, warning};
 use crate::command::Context;
 use crate::error::Error;
+use crate::shown::plain;
 use crate::state::State;
 
 /// Id of what is found of an image as a whole.
@@ -28,7 +29,8 @@ pub(super) fn judge(
     environment: &Environment,
 ) -> std::result::Result<Vec<Finding>, Error> {
     let images = image::read(file).map_err(|why| {
-        Error::Usage(format!("--image {} cannot be looked into: {why}", file.display()))
+        // Part of it may be what is in the file.
+        Error::Usage(format!("--image {} cannot be looked into: {}", file.display(), plain(&why)))
     })?;
     let mut findings = Vec::new();
     if images.iter().all(|image| !image.here) {

@@ -9,6 +9,8 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::errno::Errno;
+
 use crate::arch::Arch;
 use crate::error::{Error, Op};
 
@@ -23,6 +25,19 @@ pub(super) fn write_whole(path: &Path, text: &str) -> Result<(), Error> {
         let _ = fs::remove_file(&beside);
     }
     written.map_err(|error| Error::system(Op::WriteFile, path, error))
+}
+
+/// Refuses what cannot be written, before anything is done.
+pub(super) fn check(path: &Path) -> Result<(), Error> {
+    let failed = |error: std::io::Error| Error::system(Op::WriteFile, path, error);
+    let beside = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let dir = beside.unwrap_or(Path::new("."));
+    match (path.is_dir(), dir.metadata()) {
+        (true, _) => Err(failed(Errno::EISDIR.into())),
+        (_, Err(error)) => Err(failed(error)),
+        (_, Ok(dir)) if !dir.is_dir() => Err(failed(Errno::ENOTDIR.into())),
+        _ => Ok(()),
+    }
 }
 
 /// Removes a file that may not be there.
