@@ -259,18 +259,20 @@ fn register_all(
             Ok((done, kept)) => {
                 if kept == Kept::Loose && state.anchors() {
                     note(
-                        "note: the kernel refuses to anchor the registrations; they last as long as another binfmt_misc mount",
+                        "note: the kernel refused the hidden mount that keeps entries; they last as long as another mount of binfmt_misc",
                     );
                 }
                 if kept == Kept::Anchored && state.user_namespace == Ok(UserNamespace::Nested) {
                     note(
-                        "note: this is a user namespace; uninstall before it ends, or the emulators' memory stays taken until the machine restarts",
+                        "note: this is a user namespace; uninstall before it ends, or the emulators stay in memory until the machine restarts",
                     );
                 }
                 return done;
             }
             Err(error) => {
-                note(&format!("note: no mounts of our own: {error}; using memory files"));
+                note(&format!(
+                    "note: cannot mount a file system for emulators: {error}; using memory files"
+                ));
             }
         }
     }

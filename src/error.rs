@@ -391,7 +391,7 @@ mod tests {
             (Op::Register, "x", ELOOP, "needs an interpreter"),
             (Op::Register, "x", EPERM, "sudo"),
             (Op::Remove, "x", EACCES, "sudo"),
-            (Op::Remove, "x", ENOENT, "went away"),
+            (Op::Remove, "x", ENOENT, "was removed"),
             (Op::Write, "/usr/bin/qemu-arm", ENOSPC, "memory for the emulators"),
             (Op::WriteFile, "standard output", ENOSPC, "no room left"),
             (Op::WriteFile, "/x", EACCES, "you may not write there"),

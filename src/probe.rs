@@ -119,9 +119,9 @@ pub(crate) fn probe<'a>(
 /// # Errors
 /// Where no directory can be had that programs can be started from.
 pub(crate) fn main(job: Option<&str>, root: &Root, out: &mut dyn Write) -> Result<(), Error> {
-    let job: Job = job.and_then(|job| serde_json::from_str(job).ok()).ok_or_else(|| {
-        Error::Usage(format!("{SUBCOMMAND} is for the use of this program alone"))
-    })?;
+    let job: Job = job
+        .and_then(|job| serde_json::from_str(job).ok())
+        .ok_or_else(|| Error::Usage(format!("{SUBCOMMAND} is only for internal use")))?;
     let emulators = match &job.identify {
         Some(Identify { path, prefix }) => Emulators::new(path.as_deref(), prefix)?,
         None => Emulators::default(),

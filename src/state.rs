@@ -99,7 +99,7 @@ pub struct State {
     pub root: Fact<bool>,
     /// Whether we may mount.
     pub sys_admin: Fact<bool>,
-    /// Where binfmt_misc is, or is to be mounted.
+    /// Where binfmt_misc is mounted, or will be.
     pub mount_point: PathBuf,
     /// What is at the mount point.
     pub mount: Fact<Mount>,
@@ -265,7 +265,7 @@ impl State {
             Program::Emulator { .. } => false,
             Program::Unknown if entry.is_some() => false,
             Program::Unknown => {
-                return Err("a test program ran; by what could not be seen".to_owned());
+                return Err("a test program ran; what ran it could not be seen".to_owned());
             }
         };
         if native {

@@ -251,7 +251,7 @@ impl Tree {
     pub(crate) fn open_file(&self, path: &Path, most: u64) -> Result<Option<File>, Error> {
         let not_ours = |what: &str| Error::Host {
             what: format!("{} is {what}", self.shown(path).display()),
-            hint: "it is none that binfmtctl writes: move it away".to_owned(),
+            hint: "binfmtctl writes no such file: move it away".to_owned(),
         };
         match self.regular(path) {
             Ok((_, stat)) if stat.st_size.cast_unsigned() > most => {

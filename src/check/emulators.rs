@@ -23,9 +23,9 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "flag-o",
         about: "every emulator's entry has flag O or C",
-        story: "With O the kernel opens the program and hands it to the emulator. Without, the emulator opens it with \
-            the caller's rights: programs that may be executed but not read give \"Error while loading\" and \
-            \"permission denied\". C brings O along.",
+        story: "With O the kernel opens the program and hands it to the emulator. Without O the emulator opens it with the \
+            caller's rights: programs that may be executed but not read give \"Error while loading\" and \"permission \
+            denied\". C includes O.",
         blocks_install: false,
         run: flag_o,
     },
@@ -41,10 +41,10 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "flag-p",
         about: "every emulator's entry has flag P",
-        story: "Without P a program sees its own path in place of argv[0]: programs that go by the name they are called \
-            by, such as busybox and those that look for their files beside it, go wrong; \"Error while loading \
-            /usr/local/sbin/node: No such file or directory\" is one such. With P on a kernel before 5.12, or with a \
-            QEMU before 6.0, the emulator does not learn of it, and arguments are shifted by one.",
+        story: "Without P a program sees its own path as argv[0]. Programs that look at the name they were called by, such \
+            as busybox, then fail: \"Error while loading /usr/local/sbin/node: No such file or directory\" is one \
+            example. Before Linux 5.12 or QEMU 6.0 the emulator does not know of P, and the arguments are shifted by \
+            one.",
         blocks_install: false,
         run: flag_p,
     },
@@ -81,8 +81,8 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "interpreter-executable",
         about: "every interpreter is an executable program",
-        story: "A file without execute permission, or that is no program, cannot be registered with F and gives \
-            \"permission denied\" or \"exec format error\" without.",
+        story: "A file without execute permission, or that is no program, cannot be registered with F. Without F, programs \
+            then give \"permission denied\" or \"exec format error\".",
         blocks_install: false,
         run: |state| {
             [Interpreter::NotExecutable, Interpreter::NoProgram]
@@ -102,26 +102,27 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "interpreter-fuse",
         about: "no interpreter is on a FUSE file system",
-        story: "Files in FUSE are served by a process: when that ends, every foreign program fails.",
+        story: "A process serves the files of a FUSE file system. When it ends, every program for another architecture \
+            fails.",
         blocks_install: false,
         run: |state| interpreters(state, Interpreter::Fuse),
     },
     Check {
         id: "emulator-runs",
         about: "every emulator runs a test program",
-        story: "A tiny program of each registered architecture is started in an empty root, as a container would start \
-            it. Its emulator crashed, did not end, or the kernel refused it.",
+        story: "A tiny program of each registered architecture is started in an empty root, as in a container. A failure \
+            means that the emulator crashed, or did not end, or that the kernel refused to start it.",
         blocks_install: false,
         run: runs,
     },
     Check {
         id: "emulator-version",
         about: "no emulator has a version with known faults",
-        story: "Old QEMUs fail in programs of current distributions. Before 10.2: crashes in arm64 images while libc-bin or \
+        story: "Old QEMUs fail on programs of current distributions. Before 10.2, arm64 images crash while libc-bin or \
             ldconfig is configured (\"qemu: uncaught target signal 11\"), and tar and apk of Alpine get \"Function not \
-            implemented\" for openat2. Before 9.2, so does tar of Ubuntu 26.04. Before 8.1, programs that make code as they \
-            run crash. Docker Desktop had 8.1.5 until 4.56, colima has 7.0.0. The version is what the emulator that the kernel \
-            really starts says of itself.",
+            implemented\" for openat2. Before 9.2, so does tar of Ubuntu 26.04. Before 8.1, programs that generate code \
+            as they run crash. Docker Desktop had 8.1.5 until 4.56, colima has 7.0.0. The version is that of the \
+            emulator which the kernel really starts.",
         blocks_install: false,
         run: version,
     },
@@ -129,7 +130,7 @@ pub(super) const CHECKS: &[Check] = &[
         id: "other-handlers",
         about: "handlers of other tools are recognised",
         story: "Entries such as WSLInterop (Windows programs in WSL), rosetta (Docker Desktop, OrbStack, Lima), FEX, box64, \
-            wine, Python and Java are other tools'. Nothing here removes one unless it is named in full.",
+            wine, Python and Java belong to other tools. binfmtctl removes one only if you give its full name.",
         blocks_install: false,
         run: others,
     },
@@ -291,7 +292,7 @@ fn interpreters(state: &State, kind: Interpreter) -> Vec<Result> {
             let (level, whose) = match entry.arches().next() {
                 Some(_) => (*level, format!("{} programs", subject(entry))),
                 None if entry.is_qemu() => (*level, format!("{} programs", entry.name)),
-                None => (Level::Warning, format!("files that {} takes", entry.name)),
+                None => (Level::Warning, format!("files that {} handles", entry.name)),
             };
             result(level, what, format!("{whose}: {effect}"), way_out(state, entry))
         })
@@ -447,7 +448,7 @@ fn others(state: &State) -> Vec<Result> {
         let what = others_name(entry).unwrap_or("another tool's");
         let takes = match &entry.rule {
             Rule::Extension(extension) => {
-                format!("; it takes every file called *.{extension}, programs too")
+                format!("; it matches every file called *.{extension}, programs too")
             }
             _ => String::new(),
         };

@@ -12,16 +12,16 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "entry-unreadable",
         about: "every entry can be read",
-        story: "An entry that cannot be read or understood may take programs all the same.",
+        story: "An entry that cannot be read or understood may still match programs.",
         blocks_install: false,
         run: unreadable,
     },
     Check {
         id: "entry-native",
-        about: "no entry takes what the CPU runs itself",
-        story: "binfmt_misc comes before the kernel's own ELF loader. An entry for the machine's own architecture \
-            takes every program, its emulator included, so that nothing starts any more: remove it with a shell's \
-            built-in echo. An entry for 386 on a kernel that runs it as well only makes it slow.",
+        about: "no entry handles programs that the CPU runs itself",
+        story: "The kernel asks binfmt_misc before its own ELF loader. An entry for the machine's own architecture matches \
+            every program, its own emulator too, so no program starts any more: remove it with the shell's built-in \
+            echo. Where the kernel runs 386 programs by itself, an entry for 386 only makes them slow.",
         blocks_install: false,
         run: native,
     },
@@ -35,34 +35,34 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "entry-matches",
         about: "every emulator's entry matches programs of its architecture, and no others",
-        story: "A mask that demands bytes which programs do not have, as QEMU's own one for microblaze did, makes an \
-            entry that never takes anything. One that demands too little takes programs of other architectures, which \
-            its emulator cannot run: \"Invalid ELF image for this architecture\".",
+        story: "If the mask asks for bytes that programs do not have, as QEMU's own one for microblaze did, the entry never \
+            matches. If it asks for too little, it also matches programs of other architectures, which its emulator \
+            cannot run: \"Invalid ELF image for this architecture\".",
         blocks_install: false,
         run: matches,
     },
     Check {
         id: "entry-complete",
-        about: "entries take every kind of program of their architecture",
-        story: "Linkers make programs at fixed addresses and position-independent ones (PIE), and static programs of glibc's \
-            often have OS ABI 3. A magic and mask that ask for one of these let the others pass: some programs of an image \
-            run, and others give \"exec format error\".",
+        about: "entries match every kind of program of their architecture",
+        story: "Programs are linked at fixed addresses or position-independent (PIE), and static programs of glibc often \
+            have OS ABI 3. If magic and mask allow only some of these, some programs of an image run, and others give \
+            \"exec format error\".",
         blocks_install: false,
         run: complete,
     },
     Check {
         id: "entry-shadowed",
         about: "no emulator's entry is hidden by a newer one",
-        story: "Of several entries that match, the newest enabled one wins. The one it hides does nothing until the \
-            newer one goes.",
+        story: "If several entries match, the kernel uses the newest enabled one. The older ones do nothing until the newer \
+            one is removed.",
         blocks_install: false,
         run: shadowed,
     },
     Check {
         id: "entry-duplicate",
-        about: "one emulator serves each architecture",
-        story: "QEMU, FEX, box64 and Rosetta may all be registered for one architecture. The newest wins, and which \
-            that is depends on the order of installation; after a reboot it may be another.",
+        about: "one emulator is registered for each architecture",
+        story: "QEMU, FEX, box64 and Rosetta may all be registered for one architecture. The kernel uses the newest. Which \
+            one that is depends on the order of installation, and may change with a reboot.",
         blocks_install: false,
         run: duplicate,
     },
@@ -147,7 +147,7 @@ fn unreadable(state: &State) -> Vec<Result> {
         Ok(instance) => {
             let one = |(file, why): &(OsString, String)| {
                 let name = file.display();
-                let effect = "what it takes is not known".to_owned();
+                let effect = "it is not known which programs it matches".to_owned();
                 result(
                     Level::Warning,
                     format!("the entry {name} cannot be read: {why}"),
@@ -175,7 +175,7 @@ fn native(state: &State) -> Vec<Result> {
         if natives.iter().any(|(_, program)| entry.takes(program)) {
             found.push(result(
                 Level::Failure,
-                format!("{name} takes this machine's own programs"),
+                format!("{name} handles this machine's own programs"),
                 "no program of this machine starts any more".to_owned(),
                 echo(state, "-1", &entry.file),
             ));
@@ -199,7 +199,7 @@ fn native(state: &State) -> Vec<Result> {
             }
         }
     }
-    if found.is_empty() { ok("no entry takes what the CPU runs itself") } else { found }
+    if found.is_empty() { ok("no entry handles programs that the CPU runs itself") } else { found }
 }
 
 fn disabled(state: &State) -> Vec<Result> {
@@ -248,7 +248,7 @@ fn matches(state: &State) -> Vec<Result> {
                 Some(result(
                     Level::Failure,
                     format!(
-                        "{} takes programs for {}: its magic and mask are not those of {own}",
+                        "{} handles programs for {}: its magic and mask are not those of {own}",
                         entry.name,
                         names.join(", ")
                     ),
@@ -271,7 +271,7 @@ fn complete(state: &State) -> Vec<Result> {
         let taker = kinds().find_map(|program| instance.taker(&program))?;
         (!missed.is_empty()).then(|| {
             let what = format!(
-                "{} takes only some programs for {arch}: its magic and mask miss {}",
+                "{} handles only some programs for {arch}: its magic and mask miss {}",
                 taker.name,
                 missed.join(" and ")
             );
@@ -281,7 +281,11 @@ fn complete(state: &State) -> Vec<Result> {
         })
     };
     let found: Vec<_> = ARCHES.iter().filter_map(|arch| look(&arch)).collect();
-    if found.is_empty() { ok("every entry takes all programs of its architecture") } else { found }
+    if found.is_empty() {
+        ok("every entry matches all programs of its architecture")
+    } else {
+        found
+    }
 }
 
 /// Whether an entry wins and does not work: then what it hides is what may help.
@@ -333,7 +337,7 @@ fn duplicate(state: &State) -> Vec<Result> {
             found.push(result(
                 Level::Warning,
                 format!(
-                    "{} and {} both take {arch} programs; {} wins",
+                    "{} and {} both match {arch} programs; the kernel uses {}",
                     winner.name, other.name, winner.name
                 ),
                 "the same image may behave differently after the next restart".to_owned(),
@@ -341,5 +345,5 @@ fn duplicate(state: &State) -> Vec<Result> {
             ));
         }
     }
-    if found.is_empty() { ok("one emulator serves each architecture") } else { found }
+    if found.is_empty() { ok("one emulator is registered for each architecture") } else { found }
 }

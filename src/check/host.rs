@@ -39,43 +39,43 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "user-namespace",
-        about: "whose binfmt_misc this is",
-        story: "Since Linux 6.7 each user namespace may have a binfmt_misc of its own, and programs are run by that \
-            of the nearest namespace around them that has one. What is registered in a rootless container's \
-            namespace is for it alone. Before 6.7 there is only the host's.",
+        about: "which binfmt_misc is used here",
+        story: "Since Linux 6.7 each user namespace may have a binfmt_misc of its own. The kernel uses that of the nearest \
+            namespace around a program that has one. What is registered in a rootless container's namespace is for it \
+            alone. Before 6.7 there is only the host's.",
         blocks_install: true,
         run: user_namespace,
     },
     Check {
         id: "private-instance",
         about: "this user namespace is not cut off from the host's entries",
-        story: "A user namespace that mounted binfmt_misc once has its own for its whole life, also after \
-            unmounting, and no longer sees the host's. One careless install in rootless podman or Docker is \
-            enough; then foreign programs run for root, but not in rootless containers, until that namespace ends.",
+        story: "Once a user namespace has mounted binfmt_misc, it has one of its own until it ends, even after unmounting, \
+            and no longer sees the host's. One install in rootless Podman or Docker is enough: programs for other \
+            architectures then run for root, but not in rootless containers.",
         blocks_install: false,
         run: private_instance,
     },
     Check {
         id: "privileges",
-        about: "we may mount and register",
-        story: "Registering takes uid 0 of the user namespace that owns the binfmt_misc, and a writable mount of it; \
-            mounting takes CAP_SYS_ADMIN, which containers have only with --privileged. Looking takes nothing.",
+        about: "this process may mount and register",
+        story: "Registering needs uid 0 of the user namespace that owns the binfmt_misc, and a writable mount of it. \
+            Mounting needs CAP_SYS_ADMIN, which containers have only with --privileged. Looking needs no rights.",
         blocks_install: false,
         run: privileges,
     },
     Check {
         id: "mounted",
         about: "binfmt_misc is mounted",
-        story: "Entries are made through a mount of binfmt_misc. Programs are run by its entries whether or not it \
-            is mounted where you look, but since Linux 6.7 all entries go with the last mount.",
+        story: "Entries are made through a mount of binfmt_misc. They also work where it is not mounted. But since Linux 6.7 \
+            the kernel removes all entries when the last mount goes.",
         blocks_install: true,
         run: mounted,
     },
     Check {
         id: "automount",
         about: "systemd's automount has been triggered",
-        story: "systemd mounts binfmt_misc when somebody on the host first looks at it. A container does not trigger \
-            that, so what it registers goes with its own mount unless it is anchored. `ls` on the host triggers it.",
+        story: "systemd mounts binfmt_misc when somebody on the host first looks at it. A container does not trigger that. \
+            So what other tools register from a container goes when that container ends. `ls` on the host triggers it.",
         blocks_install: false,
         run: automount,
     },
@@ -89,8 +89,8 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "enabled",
         about: "binfmt_misc is switched on as a whole",
-        story: "Writing 0 to its file `status` switches all entries off, while each still reads `enabled`. Every \
-            foreign program then gets \"exec format error\".",
+        story: "Writing 0 to its file `status` switches all entries off, while each still reads `enabled`. Every program for \
+            another architecture then gets \"exec format error\".",
         blocks_install: true,
         run: enabled,
     },

@@ -21,9 +21,9 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "seccomp",
         about: "whether system calls are filtered",
-        story: "Containers filter system calls unless they are started with --privileged, and an emulated program meets \
-            the filter with the calls of its emulator. One that fails with \"operation not permitted\" or \"function \
-            not implemented\" here and not outside was filtered: --security-opt seccomp=unconfined shows it.",
+        story: "Containers filter system calls unless they are started with --privileged. For an emulated program, the \
+            filter applies to the calls of its emulator. If a program fails with \"operation not permitted\" or \
+            \"function not implemented\" here, and not outside, try it with --security-opt seccomp=unconfined.",
         blocks_install: false,
         run: seccomp,
     },
@@ -38,61 +38,61 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "cut-off",
         about: "no user namespace is cut off from the host's entries",
-        story: "A rootless engine whose user namespace once mounted binfmt_misc has an empty one of its own until that \
-            namespace ends. Foreign programs then run for root, and in its containers give \"exec format error\". \
-            Seen are those that have it mounted still.",
+        story: "If the user namespace of a rootless engine once mounted binfmt_misc, it has an empty one of its own until it \
+            ends. Programs for other architectures then run for root, but give \"exec format error\" in its containers. \
+            Only namespaces that still have it mounted can be found.",
         blocks_install: false,
         run: cut_off,
     },
     Check {
         id: "lasting",
-        about: "the host holds binfmt_misc",
-        story: "Since Linux 6.7 (and 5.4.283, 5.10.225, 6.1.107) all entries go with the last mount of binfmt_misc. \
-            Where the host does not mount it, what a container registers vanishes with that container. binfmtctl \
-            anchors its own entries against that; other tools' go.",
+        about: "the host has binfmt_misc mounted",
+        story: "Since Linux 6.7 (and 5.4.283, 5.10.225, 6.1.107) the kernel removes all entries when the last mount of \
+            binfmt_misc goes. If the host does not mount it, what other tools register from a container is gone when \
+            that container ends. binfmtctl keeps a mount alive for its own entries.",
         blocks_install: false,
         run: lasting,
     },
     Check {
         id: "systemd-binfmt",
         about: "systemd-binfmt knows every emulator's entry",
-        story: "`systemctl restart systemd-binfmt`, which package upgrades do too, removes every entry and registers \
-            what binfmt.d's files hold. What is in none of them is gone. `binfmtctl persist` writes such a file; \
-            `binfmtctl hold` puts back what vanishes.",
+        story: "`systemctl restart systemd-binfmt`, which package upgrades do too, removes every entry and registers those \
+            that the files in binfmt.d name. Entries that no file names are gone. `binfmtctl persist` writes such a \
+            file; `binfmtctl hold` puts back what vanishes.",
         blocks_install: false,
         run: systemd_binfmt,
     },
     Check {
         id: "wiping",
-        about: "nothing is known to remove all entries",
-        story: "systemd removes every entry when it stops, and systemd-binfmt when it starts, whoever made them. In a container \
-            with --privileged it does that to the host's. WSL's distributions share one binfmt_misc, so that one that stops \
-            takes the others' entries along, WSLInterop among them. `binfmtctl hold` puts back what vanishes.",
+        about: "nothing is seen that removes all entries",
+        story: "systemd removes every entry when it stops, and systemd-binfmt when it starts, whoever made them. In a \
+            container with --privileged it does that to the host's. WSL's distributions share one binfmt_misc: when one \
+            stops, the others lose their entries, WSLInterop too. `binfmtctl hold` puts back what vanishes.",
         blocks_install: false,
         run: wiping,
     },
     Check {
         id: "binfmt-support",
         about: "Debian's binfmt-support registers with flag F",
-        story: "binfmt-support before 2.1.7 registers without flag F, so that emulators are not found in containers. \
-            Later ones register with F what asks for it: each record in /var/lib/binfmts that does not is registered \
-            without it at every boot.",
+        story: "binfmt-support before 2.1.7 registers without flag F, so emulators are not found in containers. Later \
+            versions set F only for records in /var/lib/binfmts that ask for it. All others are registered without F at \
+            every boot.",
         blocks_install: false,
         run: binfmt_support,
     },
     Check {
         id: "builder",
-        about: "builders see the platforms of now",
-        story: "buildkitd, and dockerd with it, looks for platforms when asked and only ever adds: a platform that was \
-            uninstalled stays in `docker buildx ls` until it restarts, and a build for it fails.",
+        about: "builders see the current platforms",
+        story: "buildkitd, and dockerd with it, only adds platforms to its list. A platform that was uninstalled stays in \
+            `docker buildx ls` until it restarts, and a build for it fails.",
         blocks_install: false,
         run: builder,
     },
     Check {
         id: "virtual-host",
-        about: "which machine registrations are made on",
-        story: "Docker Desktop and WSL run containers in a virtual machine of their own. What is registered is registered \
-            there, and goes when it restarts.",
+        about: "which machine entries are registered on",
+        story: "Docker Desktop and WSL run containers in a virtual machine of their own. Entries are registered there, and \
+            are gone when it restarts.",
         blocks_install: false,
         run: virtual_host,
     },
@@ -202,16 +202,18 @@ fn no_new_privs(state: &State) -> Vec<Result> {
 
 fn lasting(state: &State) -> Vec<Result> {
     look(state, |around| match (&around.held_by_init, &state.version()) {
-        (Ok(true), _) => ok("the host holds binfmt_misc: entries stay"),
+        (Ok(true), _) => ok("the host has binfmt_misc mounted: entries stay"),
         (_, Some(v)) if !kernel::ENTRIES_GO_WITH_MOUNT.is_in(v) => {
             ok("this kernel keeps entries without a mount")
         }
         (Ok(false), _) => warning(
             "the host itself does not have binfmt_misc mounted",
-            "what other tools register from a container goes as soon as that ends; binfmtctl anchors its own",
+            "what other tools register from a container is gone when that container ends; binfmtctl keeps its own entries",
             advice("on the host: mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc"),
         ),
-        (Err(why), _) => unknown(format!("whether the host holds binfmt_misc is unknown: {why}")),
+        (Err(why), _) => {
+            unknown(format!("whether the host has binfmt_misc mounted is unknown: {why}"))
+        }
     })
 }
 
@@ -321,7 +323,7 @@ fn builder(state: &State) -> Vec<Result> {
     look(state, |around| match &around.builders {
         Ok(builders) if builders.is_empty() => ok("no builder runs here"),
         Ok(builders) => ok(format!(
-            "{} runs here: it only ever adds platforms until it is restarted",
+            "{} runs here: it only adds platforms to its list until it is restarted",
             builders.join(" and ")
         )),
         Err(why) => unknown(format!("whether a builder runs is unknown: {why}")),

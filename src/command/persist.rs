@@ -226,7 +226,7 @@ fn tell_when(
             format!("the service binfmtctl registers {these} at the next boot")
         }
         Boot::Unknown => format!(
-            "note: found neither systemd nor OpenRC there: let its boot run `sh {}`",
+            "note: found neither systemd nor OpenRC there: make its boot run `sh {}`",
             script.display()
         ),
     });
@@ -259,7 +259,7 @@ fn remove(
     let Whose { mine, left, unseen } = whose(tree, manifest, &manifested)?;
     for (path, why) in &left {
         let shown = tree.shown(path);
-        context.log.line(&format!("warning: {} {why} and is left", shown.display()));
+        context.log.line(&format!("warning: {} {why} and is not removed", shown.display()));
     }
     let conf_left = left.iter().any(|(path, _)| *path == Path::new(CONF));
     let changed = conf_left.then_some((Path::new(CONF), Error::ChangedSince));

@@ -264,7 +264,7 @@ fn a_persist_that_fails_writes_nothing_and_promises_nothing() {
     );
     assert_eq!(
         ran.last_line(),
-        "error: this is a user namespace of a machine that booted outside of it"
+        "error: this is a user namespace, and the machine boots outside of it"
     );
 }
 
@@ -305,7 +305,7 @@ fn an_install_in_a_user_namespace_keeps_what_ran_there() {
         "aarch64\naarch64\nriscv64\nqemu-aarch64\nqemu-riscv64\nregister\nstatus\n"
     );
     assert!(
-        ran.stderr.starts_with("note: arm64 ran here by an entry outside of this user namespace")
+        ran.stderr.starts_with("note: arm64 works here by an entry outside of this user namespace")
     );
 }
 

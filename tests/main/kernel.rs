@@ -296,7 +296,7 @@ fn an_uninstall_says_what_it_could_not_reach() {
     )
     .ok();
     assert_eq!(ran.stdout, "1\n");
-    let note = "note: arm64: still run, by entries that cannot be seen from here\nhint: ";
+    let note = "note: arm64: still work, by entries that cannot be seen from here\nhint: ";
     assert!(ran.stderr.contains(note), "{}", ran.stderr);
 }
 

@@ -75,10 +75,10 @@ fn what_the_user_changed_since_stays() {
     .ok();
     assert_eq!(
         ran.stdout,
-        "warning: /etc/binfmt.d/zz-binfmtctl.conf was changed since and is left\n\
-         warning: /usr/local/lib/binfmtctl/qemu-aarch64 is named in it and is left\n\
+        "warning: /etc/binfmt.d/zz-binfmtctl.conf was changed since and is not removed\n\
+         warning: /usr/local/lib/binfmtctl/qemu-aarch64 is named in it and is not removed\n\
          registrations of the running system stay: `binfmtctl --uninstall` removes those\n\
-         error: cannot remove /etc/binfmt.d/zz-binfmtctl.conf: it was changed since, and goes on registering the emulators that it names\n\
+         error: cannot remove /etc/binfmt.d/zz-binfmtctl.conf: it was changed since, and still registers the emulators that it names\n\
          ./etc/binfmt.d/zz-binfmtctl.conf\n./usr/local/lib/binfmtctl/manifest\n\
          ./usr/local/lib/binfmtctl/qemu-aarch64\nremoved\n"
     );
@@ -114,7 +114,8 @@ fn a_read_only_host_is_refused_with_a_way_out() {
         ran.stderr
     );
     assert!(
-        ran.stderr.contains("hint: an immutable host: choose a writable place with --lib-dir"),
+        ran.stderr
+            .contains("hint: this system is read-only: choose a writable place with --lib-dir"),
         "{}",
         ran.stderr
     );
@@ -144,12 +145,12 @@ fn what_cannot_work_is_refused_and_leaves_nothing() {
     let expected = [
         "hint: run `persist` on that machine: it needs emulators that are built for it\n\
          error: the system in ROOT/ is for arm64, which this machine does not run natively -> ./usr/lib/systemd/systemd\n\
-         hint: an immutable host: declare binfmt in its own configuration; `hold` needs no files\n\
+         hint: this system is read-only: set up binfmt_misc in its own configuration; `hold` needs no files\n\
          error: cannot write ROOT/etc/binfmt.d: Read-only file system -> \n\
          hint: choose another place with --lib-dir\n\
          error: ROOT/opt/qemu is mounted noexec -> \n\
          hint: set boot.binfmt.emulatedSystems = [ \"aarch64-linux\" ]; or use `hold`, which needs no files\n\
-         error: NixOS makes such files from its configuration -> ./etc/NIXOS\n"
+         error: NixOS writes such files itself, from its configuration -> ./etc/NIXOS\n"
             .to_owned(),
         usage("lib"),
         usage("/a b"),
@@ -326,7 +327,7 @@ fn other_boots_get_a_service_that_registers_the_same() {
     .ok();
     assert_eq!(
         ran.stdout,
-        "note: found neither systemd nor OpenRC there: let its boot run `sh /usr/local/lib/binfmtctl/register`\n\
+        "note: found neither systemd nor OpenRC there: make its boot run `sh /usr/local/lib/binfmtctl/register`\n\
          registrations of the running system stay: `binfmtctl --uninstall` removes those\n\
          the service binfmtctl registers qemu-aarch64 at the next boot\n\
          /mnt/root/etc/init.d:\nbinfmtctl\n\n/mnt/root/etc/runlevels/boot:\nbinfmtctl\n\
@@ -424,13 +425,13 @@ fn what_is_no_file_is_not_opened_and_is_kept() {
         ran.stdout,
         "persisting: arm64 OK (/usr/local/lib/binfmtctl/qemu-aarch64)\n\
          persisting: riscv64 OK (/usr/local/lib/binfmtctl/qemu-riscv64)\n\
-         warning: /usr/local/lib/binfmtctl/qemu-aarch64 was not as persist had left it: kept as /usr/local/lib/binfmtctl/qemu-aarch64.orig\n\
-         warning: /usr/local/lib/binfmtctl/qemu-riscv64 was not as persist had left it: kept as /usr/local/lib/binfmtctl/qemu-riscv64.orig\n\
+         warning: /usr/local/lib/binfmtctl/qemu-aarch64 was not what persist wrote: it is kept as /usr/local/lib/binfmtctl/qemu-aarch64.orig\n\
+         warning: /usr/local/lib/binfmtctl/qemu-riscv64 was not what persist wrote: it is kept as /usr/local/lib/binfmtctl/qemu-riscv64.orig\n\
          systemd-binfmt registers qemu-aarch64, qemu-riscv64 at the next boot, and at each of its restarts\n\
          to use them now, run on that machine: sh /usr/local/lib/binfmtctl/register\n\
          manifest\nqemu-aarch64\nqemu-aarch64.orig\nqemu-riscv64\nqemu-riscv64.orig\nregister\n\
          qemu-aarch64.orig\nqemu-riscv64.orig\n\
-         hint: it is none that binfmtctl writes: move it away\nerror: /etc/binfmt.d/zz-binfmtctl.conf is a device\n"
+         hint: binfmtctl writes no such file: move it away\nerror: /etc/binfmt.d/zz-binfmtctl.conf is a device\n"
     );
 }
 
@@ -450,7 +451,7 @@ fn a_place_that_others_may_write_to_is_refused_and_only_own_files_are_removed() 
     assert_eq!(
         ran.stdout,
         format!(
-            "{refused}{refused}{}warning: /sbin/init is no file of persist's and is left\n./sbin/init\n",
+            "{refused}{refused}{}warning: /sbin/init is no file of persist's and is not removed\n./sbin/init\n",
             "to use them now, run on that machine: sh /opt/open/qemu/register\nmanifest\nqemu-aarch64\nregister\n"
         )
     );

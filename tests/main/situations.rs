@@ -280,7 +280,7 @@ const ODDITIES: &[Situation] = &[
     situation("O43 message of musl", "", "'Error relocating ./x: __vfprintf_chk: symbol not found'", &["of another C library", "doctor ./x"], ""),
     situation("O44 message of tar", "", "'tar: src/f: Cannot open: Function not implemented'", &["openat2"], ""),
     situation("O45 message of zsh names the program", "", "'zsh: exec format error: ./tool'", &["`binfmtctl doctor ./tool`"], ""),
-    situation("O46 message that is none", "", "'the weather is fine'", &["as a message it is none that is known here"], ""),
+    situation("O46 message that is none", "", "'the weather is fine'", &["if it is a message, binfmtctl does not know it"], ""),
     situation("O47 message of a kernel without the module", "", "\"mount: /proc/sys/fs/binfmt_misc: unknown filesystem type 'binfmt_misc'.\"", &["modprobe binfmt_misc"], ""),
 ];
 
@@ -390,8 +390,8 @@ const MORE_MACHINE: &[Situation] = &[
     situation("Q3 emulator's last words", r#"mount -t binfmt_misc none $M; compile '#include <stdio.h>
             int main(int c,char**v){fprintf(stderr,"qemu-arm: %s: Invalid ELF image for this architecture\n",v[1]);return 1;}' -static q; register qemu-aarch64 $T/q POCF"#, "",
         &["emulator-runs: qemu-aarch64", "it says: qemu-arm: /aarch64: Invalid ELF image for this architecture"], "$F/exit"),
-    situation("Q4 magic of another architecture", "mount -t binfmt_misc none $M; register qemu-arm $(command -v binfmtctl) POCF", "", &["qemu-arm takes programs for arm64: its magic and mask are not those of arm"], "$F/exit && $F/arm"),
-    situation("Q4b magic of all little-endian ELF of 32 bits", r"mount -t binfmt_misc none $M; printf ':qemu-arm:M:0:\\x7fELF\\x01\\x01\\x01::%s:POCF' $B >$M/register", "", &["qemu-arm takes programs for 386, mipsle"], "$F/arm").never(&["echo -1"]),
+    situation("Q4 magic of another architecture", "mount -t binfmt_misc none $M; register qemu-arm $(command -v binfmtctl) POCF", "", &["qemu-arm handles programs for arm64: its magic and mask are not those of arm"], "$F/exit && $F/arm"),
+    situation("Q4b magic of all little-endian ELF of 32 bits", r"mount -t binfmt_misc none $M; printf ':qemu-arm:M:0:\\x7fELF\\x01\\x01\\x01::%s:POCF' $B >$M/register", "", &["qemu-arm handles programs for 386, mipsle"], "$F/arm").never(&["echo -1"]),
     situation("Q5 movable programs alone", r"mount -t binfmt_misc none $M; narrow '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03\x00\xb7\x00' '\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff'", "",
         &["its magic and mask miss programs at fixed addresses"], "$F/exit").never(&["matches no program"]),
     situation("Q6 mounted elsewhere alone", r#"mkdir "$T/a b"; mount -t binfmt_misc none "$T/a b"; binfmtctl --mount "$T/a b" --install arm64 >/dev/null 2>&1; echo 0 >"$T/a b/qemu-aarch64""#, "", &["qemu-aarch64 is disabled", "'/mnt/a b/qemu-aarch64'"], "$F/exit"),
@@ -401,7 +401,7 @@ const MORE_MACHINE: &[Situation] = &[
     situation("Q10 message of Docker's builder", "", "'multiple platforms feature is currently not supported for docker driver'", &["docker buildx create"], ""),
     situation("Q11 message of a shell on register", "", "'bash: /proc/sys/fs/binfmt_misc/register: Permission denied'", &["registering needs root"], ""),
     situation("Q11b before it is mounted", "", "'bash: /proc/sys/fs/binfmt_misc/register: No such file or directory'", &["binfmt_misc is not mounted"], ""),
-    situation("Q12 message with a colon that is none", "", "'Assertion failed: page size'", &["as a message it is none that is known here"], "").never(&["docker save"]),
+    situation("Q12 message with a colon that is none", "", "'Assertion failed: page size'", &["if it is a message, binfmtctl does not know it"], "").never(&["docker save"]),
 ];
 
 /// Environment and limits.
@@ -464,7 +464,7 @@ const MACHINE: &[Situation] = &[
     situation("MA3 entry disabled", "install arm64; echo 0 >$M/qemu-aarch64", "", &["qemu-aarch64 is disabled"], "$F/exit"),
     situation("MA4 without F", "mount -t binfmt_misc none $M; root; register qemu-aarch64 /nowhere/qemu-aarch64 POC", "", &["lacks flag F", "is not there"], "chroot $T/root /bin/true"),
     situation("MA5 mask of all ones", r"mount -t binfmt_misc none $M; narrow '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' ''", "",
-        &["qemu-aarch64 takes only some programs for arm64", "PIE", "OS ABI (3)"], "$G/arm64/bin/busybox true"),
+        &["qemu-aarch64 handles only some programs for arm64", "PIE", "OS ABI (3)"], "$G/arm64/bin/busybox true"),
     situation("MA5b mask that misses movable programs", r"mount -t binfmt_misc none $M; root; cp $(command -v binfmtctl) q
             narrow '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' '\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff'", "",
         &["its magic and mask miss position-independent programs (PIE)"], "chroot $T/root /bin/true"),
@@ -528,7 +528,7 @@ const FIXES: &[Situation] = &[
     situation("F9 mask of all ones", r"mount -t binfmt_misc none $M; narrow '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' ''", "--fix --yes", &["done: binfmtctl --install arm64 --replace"], "$G/arm64/bin/busybox true"),
     situation("F10 what a program needs", "mount -t binfmt_misc none $M", "--fix --yes $F/exit", &["done: binfmtctl --install arm64", "qemu-aarch64 runs programs for arm64"], "$F/exit").never(&["--install all"]),
     situation("F11 two that work are left alone", "install arm64; compile 'int main(void){return 0;}' -static q; register rosetta $T/q POCF; binfmtctl() { $B \"$@\"; ls $M; }", "--fix --yes",
-        &["rosetta and qemu-aarch64 both take arm64 programs", "nothing to do for --fix", "\nrosetta", "\nqemu-aarch64"], "").never(&["done:"]),
+        &["rosetta and qemu-aarch64 both match arm64 programs", "nothing to do for --fix", "\nrosetta", "\nqemu-aarch64"], "").never(&["done:"]),
     situation("F11b what some do without on purpose is left alone", "mount -t binfmt_misc none $M; binfmtctl --install arm64 --no-credentials >/dev/null 2>&1", "--fix --yes", &["lacks flag C", "nothing to do for --fix"], "").never(&["done:"]),
     situation("F12 without root", "install arm64; echo 0 >$M/status; binfmtctl() { unshare -U $B \"$@\"; cat $M/status; }", "--fix --yes", &["error: doctor --fix needs root: sudo binfmtctl doctor --fix", "disabled"], "").never(&["done:"]),
     situation("F13 nobody to ask", "install arm64; echo 0 >$M/status; binfmtctl() { $B \"$@\"; cat $M/status; }", "--fix", &["there is no terminal: add --yes", "\ndisabled"], "").never(&["done:"]),

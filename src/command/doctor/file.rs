@@ -108,7 +108,7 @@ fn not_there(path: &Path) -> String {
         );
     }
     if message {
-        return "check the path; as a message it is none that is known here: `binfmtctl doctor` looks at the machine".to_owned();
+        return "check the path; if it is a message, binfmtctl does not know it: `binfmtctl doctor` looks at the machine".to_owned();
     }
     "check the path; with --root DIR if it belongs to another root".to_owned()
 }
@@ -568,7 +568,7 @@ fn carriage_return(subject: &Subject<'_>, script: &Script, next: &Next) -> Vec<R
     if splits(script) && !next.busybox {
         return warning(
             format!("lines of {shown} end as on Windows; env drops that on the first one only"),
-            "its interpreter may take the carriage returns for parts of words",
+            "its interpreter may read the carriage returns as parts of words",
             way,
         );
     }

@@ -162,8 +162,8 @@ const MESSAGES: &[Message] = &[
     message("no such device", By::Tool, NOT_LOADED, LOAD),
     message("write error: file exists", By::Tool, "an entry of that name is registered already", "binfmtctl --install all --replace"),
     message("file exists", By::Tool, "an entry of that name is registered already", "binfmtctl --install all --replace"),
-    message("write error: invalid argument", By::Tool, "the kernel does not take that registration: flag F needs Linux 4.8, or it is malformed", "`binfmtctl --install` writes it as the kernel wants it"),
-    message("invalid argument", By::Tool, "the kernel does not take that: in a registration, flag F needs Linux 4.8", "`binfmtctl doctor` looks at the kernel"),
+    message("write error: invalid argument", By::Tool, "the kernel refuses that registration: flag F needs Linux 4.8, or it is malformed", "`binfmtctl --install` writes it as the kernel wants it"),
+    message("invalid argument", By::Tool, "the kernel refuses that: in a registration, flag F needs Linux 4.8", "`binfmtctl doctor` looks at the kernel"),
     message("too many levels of symbolic links", By::Starter, "interpreters lead to interpreters: scripts of scripts, an entry for this machine's own programs, an emulator \
         that is itself emulated; or links that lead to themselves", PROGRAM),
     message("read-only file system", By::Tool, "binfmt_misc is mounted read-only here, as in containers without --privileged", "`binfmtctl doctor` tells how to write to it"),

@@ -39,39 +39,40 @@ pub(super) const ROWS: &[Row] = &[
         "file",
         "the program's file is there and is a program",
         file::file,
-        "The kernel starts ELF programs, scripts that begin with #!, and what an entry of binfmt_misc takes. Of anything \
-            else it says \"exec format error\"; shells then try to read it as a script of their own, which ends in \
-            \"syntax error\" or \"not found\". Downloads leave error pages, archives and pointers of Git LFS in the place of \
-            programs. A file that was cut short has a whole header at times: then it ends with a bus error, or QEMU says \
-            \"Incomplete read of file header\".",
+        "The kernel starts ELF programs, scripts that begin with #!, and files that an entry of binfmt_misc matches. \
+            For anything else it says \"exec format error\"; shells then try to read it as a script of their own, which \
+            ends in \"syntax error\" or \"not found\". A failed download may have left an error page, an archive or a \
+            Git LFS pointer in the place of the program. A file that was cut short may still have a whole header: then \
+            it ends with a bus error, or QEMU says \"Incomplete read of file header\".",
     ),
     row(
         "file-script",
         "the script's interpreter is there",
         file::script,
-        "\"No such file or directory\" for a script that exists is about the interpreter on its first line. A line end from \
-            Windows becomes part of the interpreter's name; a byte order mark or a blank before #! hides it. The kernel reads \
-            256 bytes of the line, and hands all that follows the interpreter over as one argument: `env` needs -S to take \
-            it apart. It goes five times from a file to its interpreter, an emulator being one of them; then it says \"too \
-            many levels of symbolic links\".",
+        "\"No such file or directory\" for a script that exists is about the interpreter on its first line. A line \
+            end from Windows becomes part of the interpreter's name; a byte order mark or a blank before #! hides it. \
+            The kernel reads 256 bytes of the line, and gives the interpreter all that follows its name as one argument: \
+            `env` needs -S to split it. The kernel follows at most five interpreters, and an emulator is one of them; \
+            then it says \"too many levels of symbolic links\".",
     ),
     row(
         "file-handler",
         "the CPU or an entry runs it",
         handler::handler,
-        "The newest enabled entry whose magic and mask fit the file's first bytes takes it; then the CPU is asked. Where \
-            nobody takes it, the kernel says \"exec format error\". An entry may miss it by a few bytes: AppImages carry \
-            theirs where masks demand zeros, and a mask that is too strict misses static or movable programs. Whether the \
-            emulator works is tried with the smallest program of the same architecture.",
+        "The kernel uses the newest enabled entry whose magic and mask match the file's first bytes. If none does, \
+            the CPU has to run it. If it cannot, the kernel says \"exec format error\". An entry may fail to match \
+            because of a few bytes: AppImages carry theirs where masks ask for zeros, and a mask that is too strict \
+            misses static or position-independent programs. The emulator is tried with the smallest program of the same \
+            architecture.",
     ),
     row(
         "file-environment",
         "nothing that it inherits stops its emulator",
         handler::environment,
-        "Emulators read variables: QEMU_CPU chooses the CPU that programs see, QEMU_LD_PREFIX where loaders and libraries are \
-            looked for, QEMU_RESERVED_VA and QEMU_GUEST_BASE what memory they get; with QEMU_GDB they wait for a debugger. They \
-            need more address space than programs themselves, which `ulimit -v` may deny. The cause is found by \
-            starting the smallest program with it and without.",
+        "Emulators read variables: QEMU_CPU chooses the CPU that programs see, QEMU_LD_PREFIX where loaders and \
+            libraries are looked for, QEMU_RESERVED_VA and QEMU_GUEST_BASE what memory they get; with QEMU_GDB they wait \
+            for a debugger. They need more address space than the programs themselves, which `ulimit -v` may deny. To \
+            find the cause, the smallest program is started with each of these and without.",
     ),
     row(
         "file-setuid",
@@ -94,10 +95,11 @@ pub(super) const ROWS: &[Row] = &[
         "file-libraries",
         "its shared libraries are where its loader looks",
         link::libraries,
-        "A program names the libraries it needs, and these theirs. glibc's loader looks where the program says (RPATH, \
-            RUNPATH), in LD_LIBRARY_PATH, in /etc/ld.so.cache and in the directories it was built with; musl's in \
-            /etc/ld-musl-ARCH.path, or /lib, /usr/local/lib and /usr/lib. It passes over libraries for other architectures. \
-            What is missing gives \"error while loading shared libraries\" and exit status 127.",
+        "A program names the libraries that it needs, and these may name others. glibc's loader looks where the \
+            program says (RPATH, RUNPATH), in LD_LIBRARY_PATH, in /etc/ld.so.cache and in the directories it was built \
+            with; musl's in /etc/ld-musl-ARCH.path, or /lib, /usr/local/lib and /usr/lib. It ignores libraries for other \
+            architectures. If one is missing, the program ends with \"error while loading shared libraries\" and exit \
+            status 127.",
     ),
     row(
         "file-versions",
@@ -121,9 +123,10 @@ const OTHERS: &[Story] = &[
     Story {
         id: handler::ENVIRONMENT,
         about: "nothing that is inherited here stops emulators",
-        story: "Variables such as QEMU_CPU and limits such as `ulimit -v` are inherited by all that is started from this shell or \
-            service. Emulators obey them: the same program may run in a container, which inherits neither, and fail here. What \
-            is the cause is found by starting the smallest program of each architecture with it and without.",
+        story: "Programs that are started from this shell or service inherit its variables, such as QEMU_CPU, and its \
+            limits, such as `ulimit -v`. Emulators obey them. So the same program may run in a container, which inherits \
+            neither, and fail here. To find the cause, the smallest program of each architecture is started with each of \
+            these and without.",
     },
     Story {
         id: "file-run",
@@ -133,17 +136,17 @@ const OTHERS: &[Story] = &[
     },
     Story {
         id: super::images::ID,
-        about: "what an image says of itself is so",
+        about: "what an image says of itself is true",
         story: "`doctor --image FILE` looks into what `docker save`, `podman save` or a build with type=oci wrote, without \
-            running it: the platforms, what each starts, and whether that finds its loader and libraries in the image's own \
-            layers. An image whose programs are for another architecture than it says was built from a base image or with \
-            programs of the wrong platform.",
+            running it: the platforms, what each starts, and whether that finds its loader and libraries in the image's \
+            own layers. If the programs are for another architecture than the image says, it was built from a base \
+            image, or with programs, of the wrong platform.",
     },
     Story {
         id: super::message::ID,
         about: "what a message means",
         story: "`doctor MESSAGE` explains what kernels, shells, engines and emulators say when a program does not start: \
-            doctor 'exec /bin/sh: exec format error'. What this machine has to do with it is told after it.",
+            doctor 'exec /bin/sh: exec format error'. After that come the findings for this machine.",
     },
 ];
 

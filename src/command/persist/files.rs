@@ -86,7 +86,7 @@ impl<'a> Alone<'a> {
                 Turn::NoLocks => return Ok(None),
                 Turn::Never => {
                     return Err(Error::Host {
-                        what: "another binfmtctl persist does not come to its end".to_owned(),
+                        what: "another binfmtctl persist is still running".to_owned(),
                         hint: format!("find it: fuser {}", tree.outside(path)),
                     });
                 }
@@ -323,7 +323,7 @@ impl<'a> Writing<'a> {
         for (path, kept) in &self.kept {
             let (path, kept) = (self.tree.shown(path), self.tree.shown(kept));
             context.log.line(&format!(
-                "warning: {} was not as persist had left it: kept as {}",
+                "warning: {} was not what persist wrote: it is kept as {}",
                 path.display(),
                 kept.display()
             ));
@@ -351,10 +351,10 @@ pub(super) fn explain(tree: &Tree, lib_dir: &Path, path: &Path, error: Error) ->
     let Error::System { op: Op::Write, errno, .. } = error else { return error };
     let hint = match errno {
         EROFS if path.starts_with(lib_dir) => {
-            "an immutable host: choose a writable place with --lib-dir; `hold` needs no files"
+            "this system is read-only: choose a writable place with --lib-dir; `hold` needs no files"
         }
         EROFS => {
-            "an immutable host: declare binfmt in its own configuration; `hold` needs no files"
+            "this system is read-only: set up binfmt_misc in its own configuration; `hold` needs no files"
         }
         EPERM | EACCES => "run it as root; if it is, `lsattr -d` shows immutable directories",
         ENOSPC | EDQUOT => {

@@ -49,7 +49,7 @@ pub(super) fn elsewhere(tree: &Tree, lib_dir: &Path) -> Result<(), Error> {
         Some(dir) => Err(Error::Host {
             what: format!("emulators were persisted in {} before", dir.display()),
             hint: format!(
-                "say --lib-dir {0}, or remove those first: persist --remove --lib-dir {0}",
+                "use --lib-dir {0}, or remove those first: persist --remove --lib-dir {0}",
                 dir.display()
             ),
         }),
@@ -98,7 +98,7 @@ pub(super) fn check(
     }
     if tree.has(Path::new("/etc/NIXOS")) {
         return Err(Error::Host {
-            what: "NixOS makes such files from its configuration".to_owned(),
+            what: "NixOS writes such files itself, from its configuration".to_owned(),
             hint: "set boot.binfmt.emulatedSystems = [ \"aarch64-linux\" ]; or use `hold`, which needs no files"
                 .to_owned(),
         });
@@ -114,7 +114,7 @@ pub(super) fn check(
     }
     if state.user_namespace == Ok(UserNamespace::Nested) && tree.is_root() && !booted(root) {
         return Err(Error::Host {
-            what: "this is a user namespace of a machine that booted outside of it".to_owned(),
+            what: "this is a user namespace, and the machine boots outside of it".to_owned(),
             hint: "run `persist` on the machine itself, as root".to_owned(),
         });
     }
