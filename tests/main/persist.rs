@@ -193,8 +193,8 @@ fn an_upgrade_keeps_what_the_user_changed() {
     .ok();
     assert_eq!(
         ran.stdout,
-        "warning: /mnt/root/etc/binfmt.d/zz-binfmtctl.conf was not as persist had left it: \
-         kept as /mnt/root/etc/binfmt.d/zz-binfmtctl.conf.orig\n\
+        "warning: /mnt/root/etc/binfmt.d/zz-binfmtctl.conf was not what persist wrote: \
+         it is kept as /mnt/root/etc/binfmt.d/zz-binfmtctl.conf.orig\n\
          # mine\n:mine:E::x::/bin/x:\n:qemu-riscv64:M:0:\\x7f\n./etc/binfmt.d/zz-binfmtctl.conf.orig\n"
     );
 }
@@ -210,7 +210,7 @@ fn an_earlier_directory_is_not_forgotten() {
     .ok();
     assert_eq!(
         ran.stdout,
-        "hint: say --lib-dir /opt/qemu, or remove those first: persist --remove --lib-dir /opt/qemu\n\
+        "hint: use --lib-dir /opt/qemu, or remove those first: persist --remove --lib-dir /opt/qemu\n\
          error: emulators were persisted in /opt/qemu before\n1\n\
          ./etc/binfmt.d/zz-binfmtctl.conf\n./opt/qemu/manifest\n./opt/qemu/qemu-aarch64\n./opt/qemu/register\n"
     );
