@@ -132,7 +132,7 @@ fn a_dry_run_of_persist_knows_what_is_there_and_what_stays() {
            persist --remove || echo $?; tail -n 1 $T/log"#,
     )
     .ok();
-    let error = "error: cannot remove /mnt/root/etc/binfmt.d/zz-binfmtctl.conf: it was changed since, and goes on registering the \
+    let error = "error: cannot remove /mnt/root/etc/binfmt.d/zz-binfmtctl.conf: it was changed since, and still registers the \
                  emulators that it names";
     assert_eq!(
         ran.stdout,
@@ -284,7 +284,7 @@ fn each_result_is_of_its_own_architecture() {
         lines[1].starts_with("installing: riscv64 /mnt/e/qemu-riscv64 cannot be registered"),
         "{lines:?}"
     );
-    assert_eq!(lines[2], "installing: arm no emulator for arm at hand");
+    assert_eq!(lines[2], "installing: arm there is no emulator for arm");
     assert!(lines[3].starts_with("installing: s390x OK"), "{lines:?}");
 }
 

@@ -70,7 +70,7 @@ fn what_the_user_changed_since_stays() {
     let ran = in_namespace(&format!(
         r#"{ROOT}
            p --install arm64 2>/dev/null; echo '# mine' >>$R/etc/binfmt.d/zz-binfmtctl.conf
-           p --remove 2>&1 | grep -v removed | sed "s,$R,,"; files; sed -i "/# mine/d" $R/etc/binfmt.d/*; p --remove 2>/dev/null; files; echo removed"#
+           p --remove 2>&1 | grep -v "^removed " | sed "s,$R,,"; files; sed -i "/# mine/d" $R/etc/binfmt.d/*; p --remove 2>/dev/null; files; echo removed"#
     ))
     .ok();
     assert_eq!(

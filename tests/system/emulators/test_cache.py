@@ -27,9 +27,11 @@ for i in 1 2 3 4 5 6 7 8 9; do
 done
 """
 # Says when it has a cache, and when it has restricted itself; then waits for a line.
-LANDLOCK = """
+# Says so before and after a call, and waits each time.
+CALL = """
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -42,7 +44,7 @@ int main(void)
     puts("before");
     fflush(stdout);
     getchar();
-    if (syscall(446, syscall(444, &rights, sizeof(rights), 0), 0) != 0)
+    if (CALL != 0)
         return 1;
     puts("after");
     fflush(stdout);
@@ -50,6 +52,10 @@ int main(void)
     return 0;
 }
 """
+CALLS = {
+    'Landlock': 'syscall(446, syscall(444, &rights, sizeof(rights), 0), 0)',
+    'undumpable': '(int)(rights - 2) + prctl(PR_SET_DUMPABLE, 0)',
+}
 # 2000 functions of a few instructions, many of which end where an instruction of four bytes could begin.
 BLOCKS = '\n'.join(
     [
@@ -176,9 +182,10 @@ def test_each_user_has_a_cache(in_root):
     assert len(found) == 2, f'{len(found)} caches'
 
 
-def test_landlock_closes_it(compiler, ours, work):
-    built = work / 'landlock'
-    output(compiler('arm64'), '-static', '-o', built, '-xc', '-', stdin=LANDLOCK)
+@pytest.mark.parametrize('call', CALLS)
+def test_a_call_closes_it(call, compiler, ours, work):
+    built = work / f'closes-{call}'
+    output(compiler('arm64'), '-static', f'-DCALL={CALLS[call]}', '-o', built, '-xc', '-', stdin=CALL)
     program = subprocess.Popen([ours / 'qemu-aarch64', built], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     store = Path(f'/proc/{program.pid}/fd/1024')
     assert program.stdout.readline() == b'before\n'
