@@ -121,8 +121,8 @@ fn narrow_terminals_get_fewer_columns() {
         assert!(wide.is_empty(), "{width}: {wide:#?}");
         assert!(part.contains("linux/arm64 "), "{width}: {part}");
     }
-    assert!(!parts[1].contains(" BY "), "{}", parts[1]);
-    assert!(parts[2].contains(" BY ") && !parts[2].contains(" FLAGS "), "{}", parts[2]);
+    assert!(!parts[1].contains(" BY"), "{}", parts[1]);
+    assert!(parts[2].contains(" BY") && !parts[2].contains(" FLAGS "), "{}", parts[2]);
     assert!(parts[3].contains(" FLAGS ") && parts[3].contains(" QEMU"), "{}", parts[3]);
     assert!(parts[4].contains("an entry that cannot be seen from here"), "{}", parts[4]);
 }
