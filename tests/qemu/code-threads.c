@@ -5,81 +5,13 @@
  * test-qemu: runs=5 says='all right'
  */
 #define _GNU_SOURCE
-#include <pthread.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "code.h"
+#include "runners.h"
 
 enum { PAGE = 65536, SIZE = 64, ROUNDS = 60, ALL = PROT_READ | PROT_WRITE | PROT_EXEC };
-
-#define CODE(N)                                                                                  \
-    extern char returns##N[];                                                                    \
-    __asm__(".text\n.balign 64\n.globl returns" #N "\nreturns" #N ":\n\t" RETURN(N) "\n.balign 64\n")
-CODE(1);
-CODE(2);
-
-static char *code;
-static __thread sigjmp_buf fault;
-/* What the runners saw last: a number that the code returned, or minus a signal; and how often anything. */
-enum { RUNNERS = 2 };
-static volatile int seen[RUNNERS], count[RUNNERS], wrong, done;
-
-static void on_fault(int signal)
-{
-    siglongjmp(fault, signal);
-}
-
-static void *run(void *argument)
-{
-    int *which = argument;
-
-    while (!done) {
-        int signal = sigsetjmp(fault, 1), got;
-
-        if (signal) {
-            got = -signal;
-        } else {
-            int (*volatile call)(void) = (int (*)(void))code;
-
-            for (int i = 0; i < 50; i++) {
-                got = call();
-                if (got != 1 && got != 2) {
-                    wrong = got;
-                }
-            }
-        }
-        seen[*which] = got;
-        __atomic_fetch_add(&count[*which], 1, __ATOMIC_SEQ_CST);
-    }
-    return NULL;
-}
-
-/* Waits until all runners saw that, more than once; not what was on its way before the change. */
-static void expect(const char *what, int round, int wanted)
-{
-    struct timespec start, now;
-
-    clock_gettime(CLOCK_MONOTONIC, &start);
-    for (int i = 0; i < RUNNERS; i++) {
-        int before = count[i];
-
-        while (count[i] - before < 3 || seen[i] != wanted) {
-            clock_gettime(CLOCK_MONOTONIC, &now);
-            if (now.tv_sec - start.tv_sec > 20) {
-                printf("%s, round %d: wanted %d, got %d\n", what, round, wanted, seen[i]);
-                exit(1);
-            }
-            usleep(100);
-        }
-    }
-}
 
 static void put(char *to, char *run_at, const char *from)
 {
@@ -97,18 +29,11 @@ static void map_anew(const char *from)
 
 int main(void)
 {
-    static int which[RUNNERS] = { 0, 1 };
-    pthread_t threads[RUNNERS];
     int memory = memfd_create("code", 0);
 
-    signal(SIGSEGV, on_fault);
-    signal(SIGBUS, on_fault);
     code = mmap(NULL, PAGE, ALL, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     put(code, code, returns1);
-    for (int i = 0; i < RUNNERS; i++) {
-        pthread_create(&threads[i], NULL, run, &which[i]);
-    }
-    expect("first", 0, 1);
+    start_runners();
     for (int i = 0; i < ROUNDS; i++) {
         put(code, code, returns2);
         expect("written", i, 2);
@@ -147,14 +72,5 @@ int main(void)
         map_anew(returns1);
         expect("memory again", i, 1);
     }
-    done = 1;
-    for (int i = 0; i < RUNNERS; i++) {
-        pthread_join(threads[i], NULL);
-    }
-    if (wrong) {
-        printf("the code returned %d\n", wrong);
-        return 1;
-    }
-    puts("all right");
-    return 0;
+    return end_runners();
 }

@@ -7,82 +7,19 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <setjmp.h>
-#include <signal.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "code.h"
+#include "runners.h"
 
-enum { PAGE = 65536, SIZE = 64, ROUNDS = 20, RUNNERS = 2, RUN = PROT_READ | PROT_EXEC, WRITE = PROT_READ | PROT_WRITE };
+enum { PAGE = 65536, SIZE = 64, ROUNDS = 20, RUN = PROT_READ | PROT_EXEC, WRITE = PROT_READ | PROT_WRITE };
 
-#define CODE(NAME, TEXT)                                                                                         \
-    extern char NAME[];                                                                                          \
-    __asm__(".text\n.balign 64\n.globl " #NAME "\n" #NAME ":\n\t" TEXT "\n.balign 64\n")
-CODE(returns1, RETURN(1));
-CODE(returns2, RETURN(2));
 CODE(stays, STAY);
 
-static char *code, *writable;
+static char *writable;
 static int memory;
-static __thread sigjmp_buf fault;
-/* What the runners saw last: a number that the code returned, or minus a signal; and how often anything. */
-static volatile int seen[RUNNERS], count[RUNNERS], wrong, done;
-
-static void on_fault(int signal)
-{
-    siglongjmp(fault, signal);
-}
-
-static void *run(void *argument)
-{
-    int *which = argument;
-
-    while (!done) {
-        int signal = sigsetjmp(fault, 1), got;
-
-        if (signal) {
-            got = -signal;
-        } else {
-            int (*volatile call)(void) = (int (*)(void))code;
-
-            for (int i = 0; i < 50; i++) {
-                got = call();
-                if (got != 1 && got != 2) {
-                    wrong = got;
-                }
-            }
-        }
-        seen[*which] = got;
-        __atomic_fetch_add(&count[*which], 1, __ATOMIC_SEQ_CST);
-    }
-    return NULL;
-}
-
-/* Waits until all runners saw that, more than once; not what was on its way before the change. */
-static void expect(const char *what, int round, int wanted)
-{
-    struct timespec start, now;
-
-    clock_gettime(CLOCK_MONOTONIC, &start);
-    for (int i = 0; i < RUNNERS; i++) {
-        int before = count[i];
-
-        while (count[i] - before < 3 || seen[i] != wanted) {
-            clock_gettime(CLOCK_MONOTONIC, &now);
-            if (now.tv_sec - start.tv_sec > 20) {
-                printf("%s, round %d: wanted %d, got %d\n", what, round, wanted, seen[i]);
-                exit(1);
-            }
-            usleep(100);
-        }
-    }
-}
 
 /* At once what the code differs by, its first four bytes: nobody sees half of a change, on any machine. */
 static void put(const char *from)
@@ -163,21 +100,15 @@ static void *write_beside(void *nothing)
 
 int main(void)
 {
-    static int which[RUNNERS] = { 0, 1 };
-    pthread_t threads[RUNNERS], beside;
+    pthread_t beside;
 
-    signal(SIGSEGV, on_fault);
-    signal(SIGBUS, on_fault);
     memory = memfd_create("code", 0);
     ftruncate(memory, PAGE);
     writable = mmap(NULL, PAGE, WRITE, MAP_SHARED, memory, 0);
     code = mmap(NULL, PAGE, RUN, MAP_SHARED, memory, 0);
     memcpy(writable, returns1, SIZE);
     put(returns1);
-    for (int i = 0; i < RUNNERS; i++) {
-        pthread_create(&threads[i], NULL, run, &which[i]);
-    }
-    expect("first", 0, 1);
+    start_runners();
     for (int i = 0; i < ROUNDS; i++) {
         changes(i);
     }
@@ -190,14 +121,6 @@ int main(void)
         }
     }
     done = 1;
-    for (int i = 0; i < RUNNERS; i++) {
-        pthread_join(threads[i], NULL);
-    }
     pthread_join(beside, NULL);
-    if (wrong) {
-        printf("the code returned %d\n", wrong);
-        return 1;
-    }
-    puts("all right");
-    return 0;
+    return end_runners();
 }
