@@ -35,12 +35,11 @@ impl Cache {
         base.map(|base| base.join("binfmtctl"))
     }
 
-    /// Opens the cache, and makes it if need be; `None` where it has no [`Cache::place`].
+    /// Opens a cache, and makes it if need be.
     ///
     /// # Errors
     /// The kernel's answer; a directory that others own or may write to.
-    pub(crate) fn open() -> Result<Option<Self>, Error> {
-        let Some(dir) = Self::place() else { return Ok(None) };
+    pub(crate) fn open(dir: PathBuf) -> Result<Self, Error> {
         let failed = |error| Error::system(Op::WriteFile, &dir, error);
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
         let metadata = fs::symlink_metadata(&dir).map_err(failed)?;
@@ -53,7 +52,7 @@ impl Cache {
                 hint: "remove it, or set XDG_CACHE_HOME to a directory of your own".to_owned(),
             });
         }
-        Ok(Some(Self { dir }))
+        Ok(Self { dir })
     }
 
     /// Removes all that is in it, and itself; returns where it was.

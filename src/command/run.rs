@@ -184,14 +184,14 @@ fn unpack(
     if wanted.is_empty() {
         return Ok((Vec::new(), Vec::new()));
     }
-    let cached = Cache::open()
-        .and_then(|cache| cache.map(|cache| cache.paths(context.emulators, wanted)).transpose());
+    let cached = Cache::place()
+        .map(|dir| Cache::open(dir).and_then(|cache| cache.paths(context.emulators, wanted)));
     let why = match cached {
-        Ok(Some(paths)) => return Ok((paths, Vec::new())),
-        Ok(None) => "neither XDG_CACHE_HOME nor HOME is set".to_owned(),
+        Some(Ok(paths)) => return Ok((paths, Vec::new())),
+        None => "neither XDG_CACHE_HOME nor HOME is set".to_owned(),
         // Elsewhere it would be damaged as well.
-        Err(error @ Error::DamagedEmulator { .. }) => return Err(error),
-        Err(error) => error.to_string(),
+        Some(Err(error @ Error::DamagedEmulator { .. })) => return Err(error),
+        Some(Err(error)) => error.to_string(),
     };
     context.log.news(&format!("note: emulators are unpacked to memory, for this run only: {why}"));
     let files = anchor::memory_files(context.root, context.emulators, wanted)?;
@@ -206,10 +206,7 @@ fn clean_cache(context: &mut Context<'_>) -> Result<(), Error> {
         Some(dir) if dir.symlink_metadata().is_err() => {
             format!("nothing to remove: there is no {}", dir.display())
         }
-        Some(_) => match Cache::open()? {
-            Some(cache) => format!("removed {}", cache.clear()?.display()),
-            None => return Ok(()),
-        },
+        Some(dir) => format!("removed {}", Cache::open(dir)?.clear()?.display()),
     };
     context.log.news(&told);
     Ok(())
