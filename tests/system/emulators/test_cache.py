@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from blocks import BLOCKS
 from machine import output, run
 from qemu import ARCHES
 
@@ -56,27 +57,6 @@ CALLS = {
     'Landlock': 'syscall(446, syscall(444, &rights, sizeof(rights), 0), 0)',
     'undumpable': '(int)(rights - 2) + prctl(PR_SET_DUMPABLE, 0)',
 }
-# 2000 functions of a few instructions, many of which end where an instruction of four bytes could begin.
-BLOCKS = '\n'.join(
-    [
-        '#include <stdio.h>',
-        '#include <sys/wait.h>',
-        '#include <unistd.h>',
-        *(f'__attribute__((noipa)) int f{i}(int a) {{ return a + {i}; }}' for i in range(2000)),
-        'int main(void)',
-        '{',
-        '    int sum = 0;',
-        *(f'    sum += f{i}(sum & 7);' for i in range(2000)),
-        '    if (fork() == 0)',
-        '        _exit(0);',
-        '    wait(NULL);',
-        r'    printf("%d\n", sum > 0);',
-        '    fflush(stdout);',
-        '    getchar();',
-        '    return 0;',
-        '}',
-    ]
-)
 USERS = """
 timeout 8 tail -f /dev/null &
 setpriv --reuid 1 --regid 1 --clear-groups timeout 8 tail -f /dev/null &

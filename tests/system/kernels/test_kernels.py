@@ -112,12 +112,14 @@ def boot(kernel: str, bins: Path, work: Path, log: Path | None) -> tuple[str, di
     return start(kernel, arch, files, initramfs(files, arch, bins, work), log)
 
 
-def start(name: str, arch: str, files: Path, archive: Path, log: Path | None) -> tuple[str, dict[str, Answer]]:
+def start(
+    name: str, arch: str, files: Path, archive: Path, log: Path | None, timeout: float = 900
+) -> tuple[str, dict[str, Answer]]:
     """The same of a kernel with its initramfs, which is then gone."""
     need({'amd64': 'qemu-system-x86', 'arm64': 'qemu-system-arm'}[arch])
     words = [*MACHINE[arch], '-accel', 'tcg,thread=multi', '-smp', '2', '-m', '2G', '-nodefaults', '-nographic']
     words += ['-serial', 'stdio', '-monitor', 'none', '-net', 'none', '-no-reboot']
-    result = run(*words, '-kernel', files / 'vmlinuz', '-initrd', archive, timeout=900)
+    result = run(*words, '-kernel', files / 'vmlinuz', '-initrd', archive, timeout=timeout)
     archive.unlink()
     console = result.out.replace('\r', '')
     if log:
