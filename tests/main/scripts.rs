@@ -16,6 +16,24 @@ fn ran(command: &mut Command) -> Ran {
     Ran::new(&command.output().unwrap())
 }
 
+/// The two others hand it on: to cargo, and to the program.
+#[test]
+fn each_script_explains_itself_and_does_nothing_else() {
+    for entry in fs::read_dir(Path::new(SOURCE).join("scripts")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if !path.is_file()
+            || !fs::read(&path).unwrap().starts_with(b"#!")
+            || ["build", "run"].contains(&name)
+        {
+            continue;
+        }
+        let ran = ran(script(name, &["--help"]).current_dir("/"));
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{name}");
+        assert!(ran.stdout.contains(&format!("scripts/{name}")), "{name}: {}", ran.stdout);
+    }
+}
+
 const BUILT: &str = "# Built by scripts/qemu-build from Debian's source package of QEMU: target qemu package size sha256 pack\n\
     riscv64 10.2.2 1:10.2.2+ds-1 3 0 emulators.xz\n";
 
