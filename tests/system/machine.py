@@ -1,6 +1,7 @@
 """What the scenarios share: running commands on this machine, and what the scripts of the project make."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,10 @@ SCRIPTS = TOP / 'scripts'
 CACHE = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'binfmtctl-build'
 
 sys.path.insert(0, str(SCRIPTS))
+
+# A shell that does not wait for us lets us ignore it, and what we start would, too: interpreters then act otherwise.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Words = Sequence[str | Path]
 
