@@ -262,6 +262,9 @@ fn mounted(state: &State) -> Vec<Result> {
         {
             ok("binfmt_misc is not mounted here, as in most containers")
         }
+        (Ok(Mount::None), _) if state.instance.is_ok() => {
+            ok("binfmt_misc is not mounted here; its entries were seen by a mount for a moment")
+        }
         (Ok(Mount::None), _) => warning(
             "binfmt_misc is not mounted here",
             "entries made elsewhere cannot be seen or changed",
@@ -301,6 +304,7 @@ fn writable(state: &State) -> Vec<Result> {
             },
         ),
         Ok(Mount::Binfmt { writable: true }) => ok("binfmt_misc is mounted writable"),
+        Ok(Mount::None) if state.instance.is_ok() => ok("an install mounts binfmt_misc writable"),
         _ => unknown("whether binfmt_misc can be written is not known until it is mounted"),
     }
 }

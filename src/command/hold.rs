@@ -190,6 +190,7 @@ fn first_install(context: &mut Context<'_>, install: &Install) -> Result<Vec<Wat
     let made: Vec<_> =
         results.iter().filter(|it| it.registered()).filter_map(|it| it.arch).collect();
     context.verdict("install", results)?;
+    keep_in_sight(context, &state)?;
     let watch = |arch: &'static Arch| {
         let entry = state.matching_entry(arch)?.clone();
         let unchanged = entry.name == context.emulators.entry_name(arch);
@@ -198,6 +199,18 @@ fn first_install(context: &mut Context<'_>, install: &Install) -> Result<Vec<Wat
     };
     let requested = plan::requested(&install.list, context.emulators);
     Ok(requested.into_iter().flatten().filter_map(watch).collect())
+}
+
+/// Mounts binfmt_misc where its entries were seen though it is not mounted: an install that changes nothing mounts nothing,
+/// and entries that cannot be seen again are taken for lost.
+///
+/// # Errors
+/// As mount(2).
+fn keep_in_sight(context: &Context<'_>, state: &State) -> Result<(), Error> {
+    match state.instance.is_ok() {
+        true => apply::mount(context.root, state).map(drop),
+        false => Ok(()),
+    }
 }
 
 /// Removes what is of our making.
@@ -245,7 +258,12 @@ fn repair(context: &mut Context<'_>, options: &Options, watched: &mut [Watched])
     }
     let repaired = match check::obstacle(&observe(context.root)) {
         Some(finding) => Err(finding.what),
-        None => put_back(context, options, &broken).map_err(|error| error.to_string()),
+        None => put_back(context, options, &broken)
+            .and_then(|(well, now)| {
+                now.iter().try_for_each(|now| keep_in_sight(context, now))?;
+                Ok((well, now))
+            })
+            .map_err(|error| error.to_string()),
     };
     let (well, now) = match repaired {
         Ok(repaired) => repaired,

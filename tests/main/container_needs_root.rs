@@ -111,6 +111,16 @@ echo "persisted: $(cd $root && find usr/local etc -type f | sort | tr '\n' ' ')"
 docker run --rm --privileged -v $root:/host binfmtctl persist --root /host --remove >/dev/null 2>&1
 echo "left: $(cd $root && find usr/local etc -type f)"; rm -r $root
 
+# status: what is not mounted in a container, and works, is no fault.
+docker run --rm --privileged binfmtctl -q --install arm64 >/dev/null
+echo "warnings: $(docker run --rm --privileged binfmtctl --status | grep -c -e ' warning ' -e ' unknown ' || true)"
+
+# hold: the entries of an earlier run are not lost.
+docker run -d --name hold --privileged binfmtctl hold --install arm64 >/dev/null
+for i in $(seq 50); do docker logs hold 2>&1 | grep -q holding && break; sleep 0.2; done
+sleep 5; docker stop -t 5 hold >/dev/null; docker logs hold 2>&1 | sed 's/^[^ ]* //'; docker rm hold >/dev/null
+docker run --rm --privileged binfmtctl --uninstall all >/dev/null 2>&1
+
 # hold: gone with --remove-on-exit, answered at once.
 docker run -d --name hold --privileged binfmtctl hold --install arm64 --remove-on-exit >/dev/null
 for i in $(seq 50); do docker logs hold 2>&1 | grep -q holding && break; sleep 0.2; done
@@ -136,6 +146,10 @@ unprivileged: aarch64 interpreter /usr/bin/qemu-aarch64 flags: POCF
 persisting: arm64 OK (/usr/local/lib/binfmtctl/qemu-aarch64)
 persisted: etc/binfmt.d/zz-binfmtctl.conf usr/local/lib/binfmtctl/manifest usr/local/lib/binfmtctl/qemu-aarch64 usr/local/lib/binfmtctl/register 
 left: 
+warnings: 0
+installing: arm64 OK (unchanged)
+holding arm64
+ending: a signal came
 held: aarch64
 ended 0
 after: exec format error
