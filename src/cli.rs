@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::platform::{self, Platform};
 use crate::root::MOUNT_POINT;
 use crate::shown::shorten;
+use crate::terminal::Terminal;
 
 /// Names of platforms or entries, as they were typed.
 pub(crate) type List = Vec<String>;
@@ -540,6 +541,31 @@ impl From<clap::Error> for Unclear {
     }
 }
 
+/// clap's message on wrong arguments in the order of ours: the usage, the advice, and last what is wrong, in a line each.
+/// Callers such as setup-qemu-action show the last line.
+pub(crate) fn in_our_order(error: &clap::Error, terminal: Terminal) -> String {
+    let message = error.to_string();
+    let (mut usage, mut hints, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
+    for part in message.trim_end().split("\n\n") {
+        let lines = part.lines().map(str::trim);
+        if part.starts_with("Usage:") {
+            usage.extend(part.lines().map(str::to_owned));
+        } else if part.trim_start().starts_with("tip:") {
+            hints.extend(lines.map(|line| line.replacen("tip:", "hint:", 1)));
+        } else if part.starts_with("error:") {
+            wrong.push(lines.collect::<Vec<_>>().join(" "));
+        } else {
+            hints.push(
+                part.replacen("For more", "hint: for more", 1).trim_end_matches('.').to_owned(),
+            );
+        }
+    }
+    // Advice on what was typed is worth more than that there is help.
+    hints.reverse();
+    let lines = [usage, hints, wrong].concat();
+    lines.iter().map(|line| terminal.line(line) + "\n").collect()
+}
+
 /// clap's definition, for man pages and completions.
 pub(crate) fn definition() -> clap::Command {
     Cli::command()
@@ -783,6 +809,34 @@ mod tests {
 
     fn request(line: &str) -> Result<Request, Unclear> {
         parse(line.split(' ').map(OsString::from)).map(|(request, _)| request)
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_last() {
+        let told = |line: &str| match request(line).unwrap_err() {
+            Unclear::Usage(error) => in_our_order(&error, Terminal::default()),
+            Unclear::Value(error) => panic!("{error}"),
+        };
+        assert_eq!(
+            told("binfmtctl --instal all"),
+            "Usage: binfmtctl --install <LIST>\nhint: for more information, try '--help'\n\
+             hint: a similar argument exists: '--install'\nerror: unexpected argument '--instal' found\n"
+        );
+        assert_eq!(
+            told("binfmtctl install"),
+            "Usage: binfmtctl install <LIST>...\nhint: for more information, try '--help'\n\
+             error: the following required arguments were not provided: <LIST>...\n"
+        );
+        assert_eq!(
+            told("binfmtctl completion ksh"),
+            "hint: for more information, try '--help'\nhint: a similar value exists: 'zsh'\n\
+             error: invalid value 'ksh' for '<SHELL>' [possible values: bash, elvish, fish, powershell, zsh]\n"
+        );
+        assert_eq!(
+            told("binfmtctl --format json"),
+            "Usage: binfmtctl [OPTIONS] [COMMAND]\nhint: for more information, try '--help'\n\
+             error: --format and --require go with --status\n"
+        );
     }
 
     /// The usage errors of clap and ours, both of which end with exit code 2.

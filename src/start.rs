@@ -32,8 +32,8 @@ pub fn main() -> ExitCode {
             if !error.use_stderr() {
                 return finish(written(error.print().and_then(|()| io::stdout().flush())));
             }
-            let line = Terminal::of(&io::stderr()).line(&error.to_string());
-            let _ = write!(io::stderr(), "{line}");
+            let text = cli::in_our_order(&error, Terminal::of(&io::stderr()));
+            let _ = write!(io::stderr(), "{text}");
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }
     }

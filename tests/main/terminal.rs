@@ -94,8 +94,9 @@ fn the_cache_of_runs_can_be_removed() {
     )
     .ok();
     assert_eq!(ran.stdout, "1\n2\n");
-    assert!(ran.stderr.starts_with("removed /mnt/cache/binfmtctl\nerror: "), "{}", ran.stderr);
-    let nothing = "nothing to remove: there is no /mnt/cache/binfmtctl\n\
+    assert!(ran.stderr.starts_with("removed /mnt/cache/binfmtctl\nUsage: "), "{}", ran.stderr);
+    let nothing = "error: the argument '--clean-cache' cannot be used with one or more of the other specified arguments\n\
+        nothing to remove: there is no /mnt/cache/binfmtctl\n\
         there is no cache: neither XDG_CACHE_HOME nor HOME is set\n";
     assert!(ran.stderr.ends_with(nothing), "{}", ran.stderr);
 }
