@@ -281,8 +281,8 @@ const MOUNT_PROC: &str = "mount /proc first: `mount -t proc proc /proc`";
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn hint(op: Op, errno: Errno, target: &str) -> Option<&'static str> {
     use Errno::{
-        EACCES, EAGAIN, EBUSY, EEXIST, EINVAL, EISDIR, ELOOP, ENODEV, ENOENT, ENOMEM, ENOSPC,
-        ENOTDIR, EPERM, EROFS, ETXTBSY,
+        EACCES, EAGAIN, EBUSY, EEXIST, EINVAL, EISDIR, ELOOP, EMFILE, ENODEV, ENOENT, ENOMEM,
+        ENOSPC, ENOTDIR, EPERM, EROFS, ETXTBSY,
     };
     Some(match (op, errno) {
         (Op::Mount, ENODEV) => {
@@ -363,6 +363,7 @@ fn hint(op: Op, errno: Errno, target: &str) -> Option<&'static str> {
             "the program, or what starts it (a script's interpreter, a dynamic loader), is missing: `binfmtctl doctor PROGRAM` tells which"
         }
         (Op::Start, EACCES) => "it is not executable: `binfmtctl doctor PROGRAM` tells why",
+        (_, EMFILE) => "this process may not open so many files: raise the limit (ulimit -n)",
         _ => return None,
     })
 }
@@ -398,6 +399,7 @@ mod tests {
             (Op::WriteFile, "/x/y", ENOENT, "does not exist"),
             (Op::WriteFile, "/usr/x", EROFS, "read-only"),
             (Op::Memory, "x", EACCES, "memfd_noexec"),
+            (Op::Probe, "x", EMFILE, "ulimit -n"),
             (Op::Probe, "/", ENOENT, "mount /proc first"),
             (Op::Read, "/proc/self/ns/mnt", ENOENT, "mount /proc first"),
             (Op::Read, "/mnt/nope", ENOENT, "check the path"),

@@ -215,8 +215,10 @@ fn tell_when(
     let names: Vec<_> = made.iter().map(|registration| registration.name().as_str()).collect();
     let these = names.join(", ");
     context.log.news(&match boot {
-        _ if !changed && active => "unchanged, and active now".to_owned(),
-        _ if !changed => "unchanged".to_owned(),
+        _ if !changed && active => {
+            "the files are unchanged, and the registrations are active now".to_owned()
+        }
+        _ if !changed => "the files are unchanged".to_owned(),
         Boot::Present => {
             format!(
                 "systemd-binfmt registers {these} at the next boot, and at each of its restarts"
@@ -247,7 +249,11 @@ fn remove(
         if !dry_run {
             tree.sweep(manifest);
         }
-        context.log.news("nothing was persisted there");
+        if !obstacle::boots(tree) {
+            context.log.news(&format!("hint: {}", obstacle::GIVE_THE_ROOT));
+        }
+        let root = tree.shown(Path::new("/"));
+        context.log.news(&format!("nothing was persisted in {}", root.display()));
         return Ok(());
     }
     let lib_dir = manifest.parent().unwrap_or(Path::new("/"));

@@ -38,7 +38,7 @@ fn it_writes_once_and_then_leaves_everything_as_it_is() {
          :qemu-riscv64:M:…:/usr/local/lib/binfmtctl/qemu-riscv64:POCF\n\
          persisting: arm64 OK (unchanged)\n\
          persisting: riscv64 OK (unchanged)\n\
-         unchanged\nto use them now, run on that machine: sh /usr/local/lib/binfmtctl/register\n"
+         the files are unchanged\nto use them now, run on that machine: sh /usr/local/lib/binfmtctl/register\n"
     );
 }
 
@@ -228,7 +228,10 @@ fn it_says_whether_they_are_active() {
     ))
     .ok();
     let now = "to use them now, run on that machine: sh /usr/local/lib/binfmtctl/register\n";
-    assert_eq!(ran.stdout, format!("{now}{now}unchanged, and active now\n{now}"));
+    assert_eq!(
+        ran.stdout,
+        format!("{now}{now}the files are unchanged, and the registrations are active now\n{now}")
+    );
 }
 
 /// Killed at many different moments: each file is whole, old or new, and `--remove` finds all.
@@ -371,12 +374,24 @@ fn leftovers_of_killed_runs_are_removed() {
     let ran = in_namespace(&format!(
         r#"{ROOT}
            lib=$R/usr/local/lib/binfmtctl
-           mkdir -p $lib; echo half >$lib/.manifest.new; p --remove 2>&1; files; rmdir $lib
+           mkdir -p $lib; echo half >$lib/.manifest.new; p --remove 2>&1 | sed "s|$R|ROOT|"; files; rmdir $lib
            p --install arm64 2>/dev/null; echo half >$lib/.qemu-aarch64.new; p --remove 2>/dev/null; files; ls $R/usr/local/lib
            p --install arm64 2>/dev/null; mv $lib/qemu-aarch64 $lib/.qemu-aarch64.new; p --remove 2>/dev/null; files; ls $R/usr/local/lib"#
     ))
     .ok();
-    assert_eq!(ran.stdout, "nothing was persisted there\n");
+    assert_eq!(ran.stdout, "nothing was persisted in ROOT/\n");
+}
+
+/// As in a container that was not given the host's root, where all is as it was.
+#[test]
+fn removing_where_nothing_boots_names_the_root_that_is_missing() {
+    let ran =
+        in_namespace("mkdir $T/empty; $B persist --root $T/empty --remove 2>&1 | sed s,$T,T,").ok();
+    assert_eq!(
+        ran.stdout,
+        "hint: in a container, give it the host's root: -v /:/host, with --root /host\n\
+         nothing was persisted in T/empty/\n"
+    );
 }
 
 #[test]

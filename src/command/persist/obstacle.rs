@@ -103,13 +103,10 @@ pub(super) fn check(
                 .to_owned(),
         });
     }
-    // An image of one file has none of these; what is written to it is gone with its container.
-    let init = ["/sbin/init", "/init", "/etc/inittab"];
-    if Boot::of(tree) == Boot::Unknown && !init.iter().any(|path| tree.has(Path::new(path))) {
+    if !boots(tree) {
         return Err(Error::Host {
             what: format!("no system boots from {}", tree.shown(Path::new("/")).display()),
-            hint: "in a container, give it the host's root: -v /:/host, with --root /host"
-                .to_owned(),
+            hint: GIVE_THE_ROOT.to_owned(),
         });
     }
     if state.user_namespace == Ok(UserNamespace::Nested) && tree.is_root() && !booted(root) {
@@ -129,6 +126,17 @@ pub(super) fn check(
         });
     }
     others_may_write(tree, lib_dir)
+}
+
+/// For who runs `persist` in a container.
+pub(super) const GIVE_THE_ROOT: &str =
+    "in a container, give it the host's root: -v /:/host, with --root /host";
+
+/// Whether a system boots from the tree. An image of one file has none of these; what is written to it is gone with
+/// its container.
+pub(super) fn boots(tree: &Tree) -> bool {
+    let init = ["/sbin/init", "/init", "/etc/inittab"];
+    Boot::of(tree) != Boot::Unknown || init.iter().any(|path| tree.has(Path::new(path)))
 }
 
 /// Debian's group `staff`, which may change /usr/local (its policy, section 9.1.2).
