@@ -723,10 +723,34 @@ fn explain(error: clap::Error, args: &[OsString]) -> Unclear {
         let (what, hint) = (format!("unknown: {word}"), (*meant).to_owned());
         return Unclear::Value(Error::Unclear { what, hint });
     }
-    match explain_name(word, args) {
+    match explain_name(word, args).or_else(|| explain_option(word, args)) {
         Some(told) => Unclear::Value(told),
         None => error.into(),
     }
+}
+
+/// The same for a command that was typed as an option, and for a command's option where none was typed.
+fn explain_option(word: &str, args: &[OsString]) -> Option<Error> {
+    let option = word.strip_prefix("--")?;
+    let definition = Cli::command();
+    let commands = || definition.get_subcommands().map(clap::Command::get_name);
+    if commands().any(|name| args.iter().any(|arg| arg == name)) {
+        return None;
+    }
+    let hint = if commands().any(|name| name == option) {
+        format!("it is a command: `binfmtctl {option}`")
+    } else {
+        let has = |command: &&clap::Command| {
+            command.get_arguments().any(|argument| argument.get_long() == Some(option))
+        };
+        let having: Vec<_> = definition.get_subcommands().filter(has).collect();
+        let names: Vec<_> =
+            having.iter().map(|command| format!("`{}`", command.get_name())).collect();
+        Some(names).filter(|names| !names.is_empty()).map(|names| {
+            format!("it is an option of {}: `binfmtctl COMMAND {word}`", names.join(", "))
+        })?
+    };
+    Some(Error::Unclear { what: format!("unknown: {word}"), hint })
 }
 
 /// The same for a name of a platform where none is expected.

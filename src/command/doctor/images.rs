@@ -30,7 +30,10 @@ pub(super) fn judge(
 ) -> std::result::Result<Vec<Finding>, Error> {
     let images = image::read(file).map_err(|why| {
         // Part of it may be what is in the file.
-        Error::Usage(format!("--image {} cannot be looked into: {}", file.display(), plain(&why)))
+        let what = format!("--image {} cannot be looked into: {}", file.display(), plain(&why));
+        let hint = "it takes a file, as `docker save -o FILE IMAGE` writes it, or an OCI layout"
+            .to_owned();
+        Error::Unclear { what, hint }
     })?;
     let mut findings = Vec::new();
     if images.iter().all(|image| !image.here) {
