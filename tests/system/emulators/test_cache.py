@@ -64,6 +64,12 @@ wait
 """
 
 
+@pytest.fixture(autouse=True)
+def usual_size(monkeypatch):
+    """The scenarios here say themselves what size they want, or look at a cache of the usual one."""
+    monkeypatch.delenv('QEMU_TB_CACHE', raising=False)
+
+
 def stores():
     """Processes, by name, and the descriptors of their caches, as this machine sees them."""
     for process in Path('/proc').glob('[0-9]*'):

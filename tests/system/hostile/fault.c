@@ -6,7 +6,8 @@
  * Calls are counted over all threads of the command's own process; processes that it starts are left alone. With N = 0
  * nothing is done to it, and LIST becomes a list of the numbers of its calls, one a line. Threads make the nth call another
  * one in each run: where the kernel never lets it fail like this, the next one fails. Exit status: the command's own,
- * 128 + N where a signal ended it, and standard error then says which call had failed; 125 where it has no nth call.
+ * 128 + N where a signal ended it, and standard error then says which call had failed; 125 where it has no nth call; 124
+ * where it was not done after five minutes.
  */
 #include <errno.h>
 #include <signal.h>
@@ -43,10 +44,20 @@ static int is_thread_of(pid_t tid, pid_t process)
     return group == process;
 }
 
-/* An end always comes, waking always works, and brk answers with the old address. */
+/*
+ * An end always comes, waking always works, brk answers with the old address, and what was closed is closed, whatever
+ * close says.
+ */
 static int can_fail(unsigned long long call)
 {
-    return call != SYS_exit && call != SYS_exit_group && call != SYS_futex && call != SYS_brk;
+    return call != SYS_exit && call != SYS_exit_group && call != SYS_futex && call != SYS_brk && call != SYS_close;
+}
+
+/* What is traced ends with us. */
+static void give_up(int signal)
+{
+    (void)signal;
+    _exit(124);
 }
 
 int main(int argc, char **argv)
@@ -58,6 +69,8 @@ int main(int argc, char **argv)
     long at = atol(argv[1]), count = 0;
     int error = strcmp(argv[2], "kill") ? atoi(argv[2]) : 0;
     FILE *list = at ? NULL : fopen(argv[3], "w");
+    signal(SIGALRM, give_up);
+    alarm(300);
     pid_t process = fork();
     if (process == 0) {
         ptrace(PTRACE_TRACEME, 0, 0, 0);
@@ -88,10 +101,10 @@ int main(int argc, char **argv)
                 fprintf(stderr, "system call %ld had failed\n", failed);
             return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
         }
-        int signal = WSTOPSIG(status), event = status >> 16;
+        int stopped = WSTOPSIG(status), event = status >> 16;
         if (event == PTRACE_EVENT_EXEC)
             started = 1;
-        if (signal == (SIGTRAP | 0x80)) {
+        if (stopped == (SIGTRAP | 0x80)) {
             struct syscall_info info = {0};
             ptrace(GET_SYSCALL_INFO, tid, (void *)sizeof info, &info);
             if (info.op == 1 && started) {
@@ -110,17 +123,17 @@ int main(int argc, char **argv)
                 ptrace(PTRACE_POKEUSER, tid, (void *)(sizeof(long) * RAX), (long)-error);
                 failing = 0;
             }
-            signal = 0;
-        } else if (event || signal == SIGTRAP) {
-            signal = 0;
-        } else if (signal == SIGSTOP) {
+            stopped = 0;
+        } else if (event || stopped == SIGTRAP) {
+            stopped = 0;
+        } else if (stopped == SIGSTOP) {
             /* A new thread, or a process that is none of ours. */
-            signal = 0;
+            stopped = 0;
             if (!is_thread_of(tid, process)) {
                 ptrace(PTRACE_DETACH, tid, 0, 0);
                 continue;
             }
         }
-        ptrace(PTRACE_SYSCALL, tid, 0, (void *)(long)signal);
+        ptrace(PTRACE_SYSCALL, tid, 0, (void *)(long)stopped);
     }
 }
