@@ -43,11 +43,11 @@ struct Cli {
 
     /// Register emulators for these platforms
     #[arg(long, value_name = "LIST", value_parser = items)]
-    install: Option<List>,
+    install: Vec<List>,
 
     /// Remove entries: platforms, names of entries, or globs such as qemu-*
     #[arg(long, value_name = "LIST", value_parser = items)]
-    uninstall: Option<List>,
+    uninstall: Vec<List>,
 
     /// Show which platforms work, what runs them, and why others do not work
     #[arg(long, conflicts_with_all = ["install", "uninstall"])]
@@ -177,13 +177,18 @@ pub struct Status {
 
     /// Fail unless all of these work: for scripts and readiness probes
     #[arg(long, value_name = "LIST", value_parser = platforms)]
-    pub require: Option<Platforms>,
+    require: Vec<Platforms>,
 }
 
 impl Status {
     /// How it is written.
     pub fn format(&self) -> Format {
         format(self.format, self.json)
+    }
+
+    /// What is to work.
+    pub fn required(&self) -> Vec<Platform> {
+        self.require.concat()
     }
 }
 
@@ -275,21 +280,37 @@ impl UninstallArgs {
 }
 
 /// What to register, and how.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone)]
 pub struct Install {
-    /// Platforms to register
-    #[arg(id = "install", long = "install", value_name = "LIST", default_value = "all", value_parser = items)]
+    /// Platforms to register.
     pub list: List,
+    /// How.
+    pub options: Options,
+}
+
+/// The same, as it is typed after a command.
+#[derive(Debug, Clone, Args)]
+pub struct InstallOptions {
+    /// Platforms to register
+    #[arg(long, value_name = "LIST", default_value = "all", value_parser = items)]
+    install: Vec<List>,
 
     #[command(flatten)]
-    pub options: Options,
+    options: Options,
+}
+
+impl InstallOptions {
+    /// What it asks for.
+    pub fn install(&self) -> Install {
+        Install { list: self.install.concat(), options: self.options.clone() }
+    }
 }
 
 /// Of `hold`.
 #[derive(Debug, Args)]
 pub struct Hold {
     #[command(flatten)]
-    pub install: Install,
+    pub what: InstallOptions,
 
     /// Remove what was registered when a signal ends it
     #[arg(long)]
@@ -313,7 +334,7 @@ pub struct Hold {
 #[derive(Debug, Args)]
 pub struct Persist {
     #[command(flatten)]
-    pub install: Install,
+    pub what: InstallOptions,
 
     /// Remove what was written, and nothing else
     #[arg(long, conflicts_with_all = ["install", "flags", "no_credentials"])]
@@ -592,13 +613,16 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Request, Gener
 impl Cli {
     /// What the flags ask for, where no command does.
     fn by_flags(mut self) -> Result<Request, clap::Error> {
-        let changes = self.install.is_some() || self.uninstall.is_some();
-        let looks = self.look.format.is_some() || self.look.require.is_some();
+        // Who names platforms twice means both.
+        let joined = |lists: &[List]| Some(lists.concat()).filter(|list| !list.is_empty());
+        let (install, uninstall) = (joined(&self.install), joined(&self.uninstall));
+        let changes = install.is_some() || uninstall.is_some();
+        let looks = self.look.format.is_some() || !self.look.require.is_empty();
         let registers = self.options.flags.is_some() || self.options.no_credentials;
         let stray = [
             (looks && !self.status, "--format and --require go with --status"),
-            (registers && self.install.is_none(), "--flags and --no-credentials go with --install"),
-            (self.replace && self.install.is_none(), "--replace goes with --install"),
+            (registers && install.is_none(), "--flags and --no-credentials go with --install"),
+            (self.replace && install.is_none(), "--replace goes with --install"),
             (
                 self.dry_run && !changes,
                 "--dry-run goes with --install, --uninstall, or after the name of a command",
@@ -612,8 +636,8 @@ impl Cli {
                 return Err(Self::command().error(ErrorKind::MissingRequiredArgument, text));
             }
             None if changes => Request::Change(Change {
-                uninstall: self.uninstall,
-                install: self.install.map(|list| Install { list, options: self.options }),
+                uninstall,
+                install: install.map(|list| Install { list, options: self.options }),
                 dry_run: self.dry_run,
                 json: self.look.json,
             }),
@@ -911,6 +935,23 @@ mod tests {
         assert_eq!(general.mount, PathBuf::from("/m"));
         assert!(matches!(request("b -version").unwrap(), Request::Version));
         assert!(matches!(request("b -v").unwrap(), Request::Summary { json: false }));
+    }
+
+    #[test]
+    fn lists_that_are_given_twice_add_up() {
+        let both = change("b --install arm64 --uninstall a --install riscv64,arm --uninstall b");
+        assert_eq!(both.install.unwrap().list, ["arm64", "riscv64", "arm"]);
+        assert_eq!(both.uninstall.unwrap(), ["a", "b"]);
+        let Request::Hold(hold) = request("b hold --install arm64 --install arm").unwrap() else {
+            panic!()
+        };
+        assert_eq!(hold.what.install().list, ["arm64", "arm"]);
+        let Request::Hold(hold) = request("b hold").unwrap() else { panic!() };
+        assert_eq!(hold.what.install().list, ["all"]);
+        for line in ["b --status --require arm64 --require arm", "b status --require arm64,arm"] {
+            let Request::Status(status) = request(line).unwrap() else { panic!("{line}") };
+            assert_eq!(status.required().len(), 2, "{line}");
+        }
     }
 
     #[test]

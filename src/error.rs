@@ -196,7 +196,7 @@ impl Error {
             Self::BadFlags { .. } => "--flags takes letters of POCF, and F must be among them",
             Self::UnknownArch(unknown) | Self::UnknownPlatform(unknown) => unknown.advice(),
             Self::NotFound(name) => return meant(name),
-            Self::EmptyItem(_) => "separate names by single commas: --install arm64,riscv64",
+            Self::EmptyItem(_) => "separate names by single commas: arm64,riscv64",
             Self::NoEmulators => {
                 "fill qemu-bins/ with scripts/get-qemu and build again, or set QEMU_BINARY_PATH to a directory that has some: qemu-aarch64 and so on"
             }

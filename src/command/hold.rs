@@ -73,7 +73,7 @@ impl Watched {
 /// Where the first install fails, in part or whole; later failures are logged and tried again.
 pub(crate) fn hold(context: &mut Context<'_>, request: &Hold) -> Result<(), Error> {
     if request.dry_run {
-        let install = Some(request.install.clone());
+        let install = Some(request.what.install());
         return change::change(
             context,
             &Change { uninstall: None, install, dry_run: true, json: false },
@@ -89,7 +89,8 @@ pub(crate) fn hold(context: &mut Context<'_>, request: &Hold) -> Result<(), Erro
         files::check(path)?;
     }
     files::remove(ready);
-    let mut watched = first_install(context, &request.install)?;
+    let install = request.what.install();
+    let mut watched = first_install(context, &install)?;
     let names: Vec<_> = watched.iter().map(|watched| watched.arch.oci).collect();
     let holding = match names.is_empty() {
         true => "holding nothing: no entry that is seen here is for any of these".to_owned(),
@@ -107,7 +108,7 @@ pub(crate) fn hold(context: &mut Context<'_>, request: &Hold) -> Result<(), Erro
     let mut was_well = true;
     while !signalled(&signals, interval) {
         let before: u64 = watched.iter().map(|watched| watched.repairs).sum();
-        let well = repair(context, &request.install.options, &mut watched);
+        let well = repair(context, &install.options, &mut watched);
         let repairs: u64 = watched.iter().map(|watched| watched.repairs).sum();
         let told = match well {
             true => become_ready(context, request, &watched),

@@ -43,7 +43,7 @@ pub(crate) fn persist(context: &mut Context<'_>, request: &Persist) -> Result<()
     if request.remove {
         return remove(context, &tree, &lib_dir.join(MANIFEST), request.dry_run);
     }
-    let install = &request.install;
+    let install = &request.what.install();
     let requested = plan::requested(&install.list, context.emulators);
     if requested.is_empty() {
         context.emulators.some()?;

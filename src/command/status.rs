@@ -48,10 +48,7 @@ pub(crate) fn status(context: &mut Context<'_>, request: &Status) -> Result<(), 
             .out
             .write_all(report.table(context.terminal, context.general.verbose).as_bytes()),
     })?;
-    let missing: Vec<_> = report
-        .missing(request.require.as_deref().unwrap_or_default())
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let missing: Vec<_> =
+        report.missing(&request.required()).iter().map(ToString::to_string).collect();
     if missing.is_empty() { Ok(()) } else { Err(Error::Missing(missing.join(", "))) }
 }
