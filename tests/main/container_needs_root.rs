@@ -80,7 +80,7 @@ echo "installed: $(grep -c -e '"linux/arm64"' -e '"qemu-aarch64"' /tmp/$$.json) 
 rm /tmp/$$.json
 
 docker run --rm --privileged binfmtctl --status | grep -E 'linux/(arm64|riscv64) ' | awk '{ print $1, $2, $3, $4 }'
-echo "without rights: $(docker run --rm binfmtctl --status | grep -E 'linux/arm64 ' | awk '{ print $1, $2 }')"
+echo "without rights: $(docker run --rm binfmtctl --status --require arm64 | grep -E 'linux/arm64 |^ failure' | awk '{ print $1, $2 }')"
 docker run --rm --privileged --read-only binfmtctl --install all 2>&1 >/dev/null | grep -c unchanged
 docker run --rm --privileged binfmtctl --uninstall arm64,riscv64 2>&1 >/dev/null
 echo "uninstalled: $(arm64)"
