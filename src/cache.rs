@@ -65,6 +65,23 @@ impl Cache {
         Ok(self.dir)
     }
 
+    /// Whether this emulator is there, as it should be, and can be executed.
+    pub(crate) fn holds(&self, emulator: &Emulator) -> bool {
+        !self.is_noexec()
+            && self.place_of(emulator).is_ok_and(|path| is_as_verified(&path, emulator.size))
+    }
+
+    fn is_noexec(&self) -> bool {
+        statvfs(&self.dir).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC))
+    }
+
+    /// The file name is what entries and `ps` show, so it is the emulator's own.
+    fn place_of(&self, emulator: &Emulator) -> Result<PathBuf, Error> {
+        let sha256 = emulator.sha256();
+        let sha256 = sha256.map_err(|error| Error::system(Op::Read, &emulator.name, error))?;
+        Ok(self.dir.join(sha256).join(&emulator.name))
+    }
+
     /// Paths of these emulators' files; unpacks those that are not there, or not as they were.
     ///
     /// # Errors
@@ -74,7 +91,7 @@ impl Cache {
         all: &Emulators,
         wanted: &[&Emulator],
     ) -> Result<Vec<PathBuf>, Error> {
-        if statvfs(&self.dir).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC)) {
+        if self.is_noexec() {
             return Err(Error::Host {
                 what: format!("{} is mounted noexec", self.dir.display()),
                 hint: "set XDG_CACHE_HOME to a directory whose programs may be executed".to_owned(),
@@ -83,11 +100,7 @@ impl Cache {
         let mut paths = Vec::new();
         let mut missing = Vec::new();
         for emulator in wanted {
-            let sha256 = emulator
-                .sha256()
-                .map_err(|error| Error::system(Op::Read, &emulator.name, error))?;
-            // The file name is what entries and `ps` show, so it stays the emulator's own.
-            let path = self.dir.join(&sha256).join(&emulator.name);
+            let path = self.place_of(emulator)?;
             if !is_as_verified(&path, emulator.size) {
                 missing.push((*emulator, path.clone()));
             }

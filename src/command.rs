@@ -8,6 +8,7 @@ pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod version;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::time::SystemTime;
 
@@ -24,6 +25,20 @@ use crate::root::Root;
 use crate::shown::plain;
 use crate::state::{Probes, State};
 use crate::terminal::{Progress, Terminal};
+
+/// Main of a process that this program starts of itself: its argument, the host, where it answers.
+type Hidden = fn(Option<&str>, &Root, &mut dyn Write) -> Result<(), Error>;
+
+/// What this first argument is for, if it is none that people use.
+pub(crate) fn hidden(word: Option<&OsString>) -> Option<Hidden> {
+    Some(match word?.to_str()? {
+        probe::SUBCOMMAND => probe::main,
+        run::SUBCOMMAND => run::map_ids,
+        run::watcher::SUBCOMMAND => run::watcher::start_watcher,
+        run::watcher::WATCH => run::watcher::watch,
+        _ => return None,
+    })
+}
 
 /// What a command works with.
 pub(crate) struct Context<'a> {

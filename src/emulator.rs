@@ -158,6 +158,16 @@ impl Emulators {
         Self { progress, ..self }
     }
 
+    /// Whether they are in this program itself, so that they can be had wherever it runs.
+    pub(crate) fn are_embedded(&self) -> bool {
+        self.dir.is_none()
+    }
+
+    /// What goes before the names of binaries and entries.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// All of them, those that people ask for most first.
     pub fn iter(&self) -> impl Iterator<Item = &Emulator> {
         self.list.iter()

@@ -141,6 +141,9 @@ pub enum Error {
     /// An emulator that is not at hand.
     #[error("there is no emulator for {0}")]
     NoEmulator(&'static str),
+    /// A program that was started by `run`, or below, and whose emulator nobody could unpack.
+    #[error("cannot start {program}: {why}")]
+    Unemulated { program: String, why: Box<Error> },
     /// Platforms that were required and do not work.
     #[error("not available: {0}")]
     Missing(String),
@@ -213,6 +216,9 @@ impl Error {
             Self::Dead { arch, .. } => {
                 return Some(format!("--install {arch} --replace replaces it"));
             }
+            Self::Unemulated { .. } => {
+                "the process that unpacks emulators for this run has ended: start it anew"
+            }
             Self::NoEmulator(_) => "`binfmtctl --version` lists the emulators that there are",
             Self::WouldHide(_) => {
                 "install on the host, as root; or install all of them here, from a binary that has their emulators"
@@ -237,7 +243,7 @@ impl Error {
         match self {
             // As env and chroot have it: 127 for a command that is not there, 126 for one that does not start.
             Self::System { op: Op::Start, errno: Errno::ENOENT, .. } => 127,
-            Self::System { op: Op::Start, .. } => 126,
+            Self::System { op: Op::Start, .. } | Self::Unemulated { .. } => 126,
             // As the shell tells of a program that SIGPIPE ended, which is what others do.
             Self::NoReader => 141,
             Self::Usage(_)

@@ -8,8 +8,6 @@ use crate::error::{Error, Op};
 
 /// Where binfmt_misc is mounted by everybody's convention.
 pub const MOUNT_POINT: &str = "/proc/sys/fs/binfmt_misc";
-/// Our own process's state, of which some cannot be had any more once `main` runs.
-pub(crate) const OWN_STAT: &str = "/proc/self/stat";
 
 /// The directories that hold the host: real ones, or a test's.
 #[derive(Debug, Clone)]

@@ -9,20 +9,20 @@ use crate::command::{self, Context, Log, run};
 use crate::emulator::Emulators;
 use crate::error::Error;
 use crate::host::mounted_elsewhere;
-use crate::probe;
 use crate::report::written;
 use crate::root::{MOUNT_POINT, Root};
 use crate::terminal::{Progress, Terminal};
 
 /// Parses the command line, and does what it asks for.
 pub fn main() -> ExitCode {
+    if let Some(error) = run::stand_in::main() {
+        return finish(Err(error));
+    }
     let args: Vec<_> = std::env::args_os().collect();
-    let hidden = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
-    if [probe::SUBCOMMAND, run::SUBCOMMAND].contains(&hidden) {
+    if let Some(hidden) = command::hidden(args.get(1)) {
         let root = Root::of_this_system(Path::new(MOUNT_POINT));
         let argument = args.get(2).and_then(|argument| argument.to_str());
-        let main = if hidden == probe::SUBCOMMAND { probe::main } else { run::map_ids };
-        return finish(main(argument, &root, &mut io::stdout().lock()));
+        return finish(hidden(argument, &root, &mut io::stdout().lock()));
     }
     match cli::parse(args) {
         Ok((request, general)) => finish(run_request(request, &general)),

@@ -3,12 +3,15 @@
 //! Since Linux 6.7 a user namespace may have a binfmt_misc of its own. This process opens one in which
 //! it is root, mounts and registers there, takes on its own uid again in a second namespace within,
 //! and becomes the program. All of it goes when the last process does. Where there is no binfmt_misc
-//! to be had, the program's emulator is started with it: see `directly`.
+//! to be had, the program's emulator is started with it: see `directly`. What may be needed, but is not
+//! unpacked yet, is left to a process beside the program: see `watcher`.
 
 #![expect(clippy::disallowed_methods, reason = "makes a namespace and a root for one program")]
 
 mod directly;
 mod sigpipe;
+pub(crate) mod stand_in;
+pub(crate) mod watcher;
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
@@ -29,11 +32,12 @@ use rustix::process::umask;
 
 use super::Context;
 use crate::anchor::{self, write_registration};
+use crate::apply::remove_entry;
 use crate::arch::{ARCHES, Arch, HOST};
 use crate::cache::Cache;
 use crate::cli::{Options, Run};
 use crate::elf;
-use crate::emulator::Emulator;
+use crate::emulator::{Emulator, Emulators};
 use crate::error::{Error, Op, errno};
 use crate::host::observe;
 use crate::kernel;
@@ -64,11 +68,11 @@ pub(crate) fn run(context: &mut Context<'_>, request: &Run) -> Result<(), Error>
         let version = format!("{}.{}.{}", v.major, v.minor, v.patch);
         format!("kernel {version} cannot give a user namespace a binfmt_misc of its own")
     });
-    let emulators = match &lacking {
-        Some(why) => vec![directly::emulator(context.emulators, request, why)?],
+    let Wanted { now, later } = match &lacking {
+        Some(why) => Wanted::at_once(vec![directly::emulator(context.emulators, request, why)?]),
         None => wanted(context, request)?,
     };
-    let (paths, held) = unpack(context, &emulators)?;
+    let unpacked = unpack_told(context, &now)?;
 
     let (uid, gid) = (geteuid(), getegid());
     let processes = namespace::open_processes(root)
@@ -76,19 +80,19 @@ pub(crate) fn run(context: &mut Context<'_>, request: &Run) -> Result<(), Error>
     open_namespace(root, request.map_root || uid.is_root())?;
     let way = match lacking {
         Some(why) => Way::Directly { why },
-        None => register(root, &state, &emulators, &paths)?,
+        None => register(context, &state, (&now, &unpacked.paths), &later)?,
     };
     let (instance, direct) = match way {
         Way::ByEntries { instance } => (instance, None),
         Way::Directly { why } => {
             let only = directly::emulator(context.emulators, request, &why)?;
-            let path = emulators.iter().zip(&paths).find(|(one, _)| one.arch == only.arch);
+            let path = now.iter().zip(&unpacked.paths).find(|(one, _)| one.arch == only.arch);
             let path = path.map(|(_, path)| path).ok_or(Error::NoEmulator(only.arch.oci))?;
             directly::tell(context, only, request, &why);
             (None, Some(directly::Direct::new(path, &why)?))
         }
     };
-    drop(held);
+    drop(unpacked);
     if let Some(dir) = &request.root {
         enter_root(root, dir, instance.as_deref(), &request.bind)?;
     } else {
@@ -131,18 +135,22 @@ enum Way {
     Directly { why: String },
 }
 
-/// Mounts an instance and registers these emulators there, if the kernel has a binfmt_misc at all.
+/// Mounts an instance, if the kernel has a binfmt_misc at all, and registers there the emulators that are unpacked, and
+/// what stands in for the others.
 fn register(
-    root: &Root,
+    context: &mut Context<'_>,
     state: &State,
-    emulators: &[&Emulator],
-    paths: &[PathBuf],
+    (now, paths): (&[&Emulator], &[PathBuf]),
+    later: &[&Emulator],
 ) -> Result<Way, Error> {
+    let root = context.root;
     let flags = plan::flags(&Options::default(), state);
-    let registrations =
-        emulators.iter().zip(paths).map(|(emulator, path)| emulator.registration(path, &flags));
-    let registrations = registrations.collect::<Result<Vec<_>, _>>()?;
-    if registrations.is_empty() {
+    let write = |instance: &Path, emulators: &[&Emulator], paths: &[PathBuf]| {
+        emulators.iter().zip(paths).try_for_each(|(emulator, path)| {
+            write_registration(instance, &emulator.registration(path, &flags)?)
+        })
+    };
+    if now.is_empty() && later.is_empty() {
         return Ok(Way::ByEntries { instance: None });
     }
     let instance = match mount_instance(root) {
@@ -151,7 +159,15 @@ fn register(
         }
         other => other?,
     };
-    registrations.iter().try_for_each(|one| write_registration(&instance, one))?;
+    write(&instance, now, paths)?;
+    if !later.is_empty()
+        && let Err(error) = watcher::start(root, &instance, context.emulators, later, &flags)
+    {
+        context.log.verbose(&format!("note: all emulators are unpacked at once: {error}"));
+        later.iter().try_for_each(|one| remove_entry(&instance, one.name.as_ref()))?;
+        let unpacked = unpack_told(context, later)?;
+        write(&instance, later, &unpacked.paths)?;
+    }
     Ok(Way::ByEntries { instance: Some(instance) })
 }
 
@@ -175,28 +191,45 @@ fn start(file: &Path, words: &[OsString]) -> std::io::Error {
     }
 }
 
-/// Paths of these emulators, and the files that must stay open for them: in the user's cache, or in memory where
-/// the cache cannot be written, or nothing in it may be executed.
-fn unpack(
-    context: &mut Context<'_>,
-    wanted: &[&Emulator],
-) -> Result<(Vec<PathBuf>, Vec<File>), Error> {
-    if wanted.is_empty() {
-        return Ok((Vec::new(), Vec::new()));
+/// Where emulators were unpacked.
+#[derive(Default)]
+struct Unpacked {
+    paths: Vec<PathBuf>,
+    /// What must stay open until they are registered.
+    _held: Vec<File>,
+    /// Why they are in memory, if they are.
+    why: Option<String>,
+}
+
+/// The same, and tells the user of emulators that the next run will not find.
+fn unpack_told(context: &mut Context<'_>, wanted: &[&Emulator]) -> Result<Unpacked, Error> {
+    let unpacked = unpack(context.root, context.emulators, wanted)?;
+    if let Some(why) = &unpacked.why {
+        let note = format!("note: emulators are unpacked to memory, for this run only: {why}");
+        context.log.news(&note);
     }
-    let cached = Cache::place()
-        .map(|dir| Cache::open(dir).and_then(|cache| cache.paths(context.emulators, wanted)));
+    Ok(unpacked)
+}
+
+/// Unpacks emulators: to the user's cache, or to memory where the cache cannot be written, or nothing in it may
+/// be executed.
+fn unpack(root: &Root, emulators: &Emulators, wanted: &[&Emulator]) -> Result<Unpacked, Error> {
+    if wanted.is_empty() {
+        return Ok(Unpacked::default());
+    }
+    let cached =
+        Cache::place().map(|dir| Cache::open(dir).and_then(|cache| cache.paths(emulators, wanted)));
     let why = match cached {
-        Some(Ok(paths)) => return Ok((paths, Vec::new())),
+        Some(Ok(paths)) => return Ok(Unpacked { paths, ..Unpacked::default() }),
         None => "neither XDG_CACHE_HOME nor HOME is set".to_owned(),
         // Elsewhere it would be damaged as well.
         Some(Err(error @ Error::DamagedEmulator { .. })) => return Err(error),
         Some(Err(error)) => error.to_string(),
     };
-    context.log.news(&format!("note: emulators are unpacked to memory, for this run only: {why}"));
-    let files = anchor::memory_files(context.root, context.emulators, wanted)?;
-    let files = files.into_iter().collect::<Result<Vec<_>, _>>()?;
-    Ok((files.iter().map(|file| Root::fd_path(file.as_raw_fd())).collect(), files))
+    let files = anchor::memory_files(root, emulators, wanted)?;
+    let held = files.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let paths = held.iter().map(|file| Root::fd_path(file.as_raw_fd())).collect();
+    Ok(Unpacked { paths, _held: held, why: Some(why) })
 }
 
 /// Removes the emulators that runs have unpacked.
@@ -212,8 +245,22 @@ fn clean_cache(context: &mut Context<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// The emulators to register.
+struct Wanted<'a> {
+    /// Those that are needed, or are there already.
+    now: Vec<&'a Emulator>,
+    /// Those that may be needed, and are not unpacked until then.
+    later: Vec<&'a Emulator>,
+}
+
+impl<'a> Wanted<'a> {
+    fn at_once(now: Vec<&'a Emulator>) -> Self {
+        Self { now, later: Vec::new() }
+    }
+}
+
 /// The emulators to register: those named; else the program's own if it is foreign; else all.
-fn wanted<'a>(context: &mut Context<'a>, request: &Run) -> Result<Vec<&'a Emulator>, Error> {
+fn wanted<'a>(context: &mut Context<'a>, request: &Run) -> Result<Wanted<'a>, Error> {
     let emulators = context.emulators;
     emulators.some()?;
     if let Some(list) = &request.platform {
@@ -223,17 +270,21 @@ fn wanted<'a>(context: &mut Context<'a>, request: &Run) -> Result<Vec<&'a Emulat
             .collect::<Result<Vec<_>, _>>()
             .map_err(Error::UnknownPlatform)?;
         let foreign = named.into_iter().filter(|arch| *arch != HOST);
-        return foreign.map(|arch| emulators.find(arch)).collect();
+        let found: Result<_, _> = foreign.map(|arch| emulators.find(arch)).collect();
+        return found.map(Wanted::at_once);
     }
-    let of_program = arch_of(request);
-    Ok(match of_program.filter(|arch| *arch != HOST).and_then(|arch| emulators.get(arch)) {
-        Some(emulator) => vec![emulator],
-        None => ARCHES
-            .iter()
-            .filter(|arch| *arch != HOST)
-            .filter_map(|arch| emulators.get(arch))
-            .collect(),
-    })
+    let of_program = arch_of(request).filter(|arch| *arch != HOST);
+    if let Some(emulator) = of_program.and_then(|arch| emulators.get(arch)) {
+        return Ok(Wanted::at_once(vec![emulator]));
+    }
+    let all = ARCHES.iter().filter(|arch| *arch != HOST).filter_map(|arch| emulators.get(arch));
+    if !watcher::is_possible(emulators) {
+        return Ok(Wanted::at_once(all.collect()));
+    }
+    let cache = Cache::place().and_then(|dir| Cache::open(dir).ok());
+    let is_there = |one: &&Emulator| cache.as_ref().is_some_and(|cache| cache.holds(one));
+    let (now, later) = all.partition(is_there);
+    Ok(Wanted { now, later })
 }
 
 /// Mounts the namespace's own instance where programs look for it, or where else there is room.

@@ -22,6 +22,7 @@ mod lasting;
 mod persist;
 mod readme;
 mod reliability;
+mod run_later_needs_root;
 mod run_needs_root;
 mod scripts;
 mod situations;

@@ -9,10 +9,10 @@ use crate::support::{BINARY, Ran, guest_root, guests, ready, skip, with_others};
 const UID: &str = "54321";
 
 /// A home of that user's, with the program in it: the source tree may be root's alone.
-struct Home(tempfile::TempDir);
+pub(crate) struct Home(tempfile::TempDir);
 
 impl Home {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         use std::os::unix::fs::PermissionsExt;
         ready();
         let dir = tempfile::tempdir().unwrap();
@@ -29,7 +29,7 @@ impl Home {
     }
 
     /// Copies a guest's root to where the user may read it.
-    fn guest(&self, from: PathBuf) -> PathBuf {
+    pub(crate) fn guest(&self, from: PathBuf) -> PathBuf {
         let to = self.0.path().join("root");
         let copied = Command::new("cp").arg("-a").arg(&from).arg(&to).status().unwrap();
         assert!(copied.success());
@@ -40,7 +40,7 @@ impl Home {
     }
 
     /// A bash script as that user; `$B` is the program.
-    fn run(&self, script: &str) -> Ran {
+    pub(crate) fn run(&self, script: &str) -> Ran {
         let _others = with_others();
         let output = Command::new("setpriv")
             .args([
@@ -226,7 +226,7 @@ fn mmdebstrap_builds_an_arm64_root_without_root() {
     let ran = with_subordinate_ids(
         "arm64",
         "",
-        r#"echo "$SOURCE" | $B run --map-root --platform arm64 -- mmdebstrap --quiet --mode=root --skip=chroot/mount \
+        r#"echo "$SOURCE" | $B run --map-root -- mmdebstrap --quiet --mode=root --skip=chroot/mount \
                --aptopt="$OPTIONS" --arch=arm64 --variant=essential $SUITE arm64 - >log 2>&1 || { tail log >&2; exit 1; }
            $B run --map-root --root arm64 -- sh -c 'uname -m; dpkg --audit; id -u'
            $B run --map-root -- rm -r arm64"#,
@@ -266,7 +266,7 @@ fn killed_runs_leave_nothing_in_the_cache() {
         return;
     }
     let ran = Home::new().run(
-        r#"for i in 1 2 3 4; do $B run true & sleep 0.$((i * 2)); kill -KILL $! || true; wait; done 2>/dev/null
+        r#"for i in 1 2 3 4; do $B run --platform all true & sleep 0.$((i * 2)); kill -KILL $! || true; wait; done 2>/dev/null
            mkdir ~/.cache/binfmtctl/old; touch -d '2 months ago' ~/.cache/binfmtctl/old/qemu-arm
            mkdir ~/.cache/binfmtctl/other; touch ~/.cache/binfmtctl/other/qemu-arm
            $B run --platform all true; echo $?; cd ~/.cache/binfmtctl
