@@ -743,6 +743,11 @@ fn explain(error: clap::Error, args: &[OsString]) -> Unclear {
         _ => None,
     };
     let Some(word) = word else { return error.into() };
+    // Word processors and web pages make one of two hyphens.
+    if let Some(option) = word.strip_prefix(['—', '–', '−']) {
+        let hint = format!("type two hyphens: --{}", option.trim_start_matches('-'));
+        return Unclear::Value(Error::Unclear { what: format!("unknown: {word}"), hint });
+    }
     if let Some((_, meant)) = MEANT.iter().find(|(typed, _)| *typed == word) {
         let (what, hint) = (format!("unknown: {word}"), (*meant).to_owned());
         return Unclear::Value(Error::Unclear { what, hint });

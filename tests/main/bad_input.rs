@@ -108,6 +108,7 @@ const HINTS: &[(&str, i32, &str)] = &[
     ("licenses", 2, "hint: --licenses"),
     ("--instal all", 2, "hint: a similar argument exists: '--install'"),
     ("install", 2, "hint: for more information, try '--help'"),
+    ("—install all", 2, "hint: type two hyphens: --install"),
     ("--doctor", 2, "hint: it is a command: `binfmtctl doctor`"),
     ("--explain lasting", 2, "hint: it is an option of `doctor`: `binfmtctl COMMAND --explain`"),
     (
