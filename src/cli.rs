@@ -413,7 +413,7 @@ const LOOKING: [&str; 8] = ["program", "root", "image", "run", "timeout", "yes",
 pub struct Run {
     /// Platforms to emulate [default: the program's own; all, if this machine runs it itself]
     #[arg(long, value_name = "LIST", value_parser = items)]
-    pub platform: Option<List>,
+    platform: Vec<List>,
 
     /// Directory to use as root, with /proc, /dev, /sys and resolv.conf of this machine
     #[arg(long, value_name = "DIR")]
@@ -442,6 +442,13 @@ pub struct Run {
         required_unless_present = "clean_cache"
     )]
     pub command: Vec<OsString>,
+}
+
+impl Run {
+    /// Platforms that are named, if any are.
+    pub fn platforms(&self) -> Option<List> {
+        (!self.platform.is_empty()).then(|| self.platform.concat())
+    }
 }
 
 fn seconds(text: &str) -> Result<u64, Error> {
@@ -957,6 +964,11 @@ mod tests {
             let Request::Status(status) = request(line).unwrap() else { panic!("{line}") };
             assert_eq!(status.required().len(), 2, "{line}");
         }
+        let Request::Run(run) = request("b run --platform arm64 --platform arm true").unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(run.platforms().unwrap(), ["arm64", "arm"]);
     }
 
     #[test]

@@ -263,9 +263,9 @@ impl<'a> Wanted<'a> {
 fn wanted<'a>(context: &mut Context<'a>, request: &Run) -> Result<Wanted<'a>, Error> {
     let emulators = context.emulators;
     emulators.some()?;
-    if let Some(list) = &request.platform {
-        plan::notes(list).iter().for_each(|note| context.log.news(&format!("note: {note}")));
-        let named = plan::requested(list, emulators)
+    if let Some(list) = request.platforms() {
+        plan::notes(&list).iter().for_each(|note| context.log.news(&format!("note: {note}")));
+        let named = plan::requested(&list, emulators)
             .into_iter()
             .collect::<Result<Vec<_>, _>>()
             .map_err(Error::UnknownPlatform)?;

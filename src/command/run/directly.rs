@@ -83,7 +83,7 @@ pub(super) fn emulator<'a>(
 }
 
 fn only_platform(emulators: &Emulators, request: &Run) -> Option<&'static Arch> {
-    let named = plan::requested(request.platform.as_ref()?, emulators);
+    let named = plan::requested(&request.platforms()?, emulators);
     match named.as_slice() {
         [Ok(arch)] => Some(arch),
         _ => None,
@@ -96,7 +96,7 @@ fn cannot(why: &str, what: &str) -> Error {
 
 /// Says what does not work so, where more was asked for.
 pub(super) fn tell(context: &mut Context<'_>, emulator: &Emulator, request: &Run, why: &str) {
-    if request.platform.is_some() && only_platform(context.emulators, request).is_none() {
+    if request.platforms().is_some() && only_platform(context.emulators, request).is_none() {
         let name = emulator.arch.oci;
         context.log.line(&format!("note: only {name} programs are emulated: {why}"));
     }
