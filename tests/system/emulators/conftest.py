@@ -129,9 +129,10 @@ class Guest:
 def guest(binfmtctl: Path, home: Path, ours: Path, debians: Path) -> Callable[..., Guest]:
     """Makes a root with packages that are unpacked, but not configured; it is kept for the next time."""
 
-    def make(name: str, arch: str, *packages: str) -> Guest:
+    def make(name: str, arch: str, *packages: str, suite: str = '') -> Guest:
         root = CACHE / f'{name}-{arch}'
-        script('guests', '--root', root, arch, 'coreutils', 'dash', 'libc-bin', *packages)
+        of = ['--from', suite] if suite else []
+        script('guests', '--root', root, *of, arch, 'coreutils', 'dash', 'libc-bin', *packages)
         # Its package makes it when it is configured.
         (root / 'mnt').mkdir(exist_ok=True)
         (root / 'etc/passwd').write_text('root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/sh\n')
