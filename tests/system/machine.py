@@ -14,9 +14,10 @@ CACHE = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'binf
 
 sys.path.insert(0, str(SCRIPTS))
 
-# A shell that does not wait for us lets us ignore it, and what we start would, too: interpreters then act otherwise.
+# A shell that does not wait for us lets us ignore these, and what we start would, too: interpreters then act otherwise.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 Words = Sequence[str | Path]
 
