@@ -65,13 +65,13 @@ impl Cache {
         Ok(self.dir)
     }
 
-    /// Whether this emulator is there, as it should be, and can be executed.
+    /// Whether this emulator is there, as it should be.
     pub(crate) fn holds(&self, emulator: &Emulator) -> bool {
-        !self.is_noexec()
-            && self.place_of(emulator).is_ok_and(|path| is_as_verified(&path, emulator.size))
+        self.place_of(emulator).is_ok_and(|path| is_as_verified(&path, emulator.size))
     }
 
-    fn is_noexec(&self) -> bool {
+    /// Whether nothing in it can be executed.
+    pub(crate) fn is_noexec(&self) -> bool {
         statvfs(&self.dir).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC))
     }
 

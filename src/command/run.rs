@@ -281,7 +281,8 @@ fn wanted<'a>(context: &mut Context<'a>, request: &Run) -> Result<Wanted<'a>, Er
     if !watcher::is_possible(emulators) {
         return Ok(Wanted::at_once(all.collect()));
     }
-    let cache = Cache::place().and_then(|dir| Cache::open(dir).ok());
+    let cache =
+        Cache::place().and_then(|dir| Cache::open(dir).ok()).filter(|cache| !cache.is_noexec());
     let is_there = |one: &&Emulator| cache.as_ref().is_some_and(|cache| cache.holds(one));
     let (now, later) = all.partition(is_there);
     Ok(Wanted { now, later })
