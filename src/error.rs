@@ -347,6 +347,7 @@ fn hint(op: Op, errno: Errno, target: &str) -> Option<&'static str> {
         (Op::Probe | Op::Anchor, ENOENT) => MOUNT_PROC,
         // All else may be missing for itself.
         (Op::Read, ENOENT) if target.starts_with("/proc") => MOUNT_PROC,
+        (Op::Start, ENOENT) if target == "/proc/self/exe" => MOUNT_PROC,
         (Op::Bind, ENOENT) => "both sides of --bind SRC:DST must be there: make what is missing",
         (Op::Bind, ENOTDIR) => "--bind takes two files, or two directories",
         (Op::Read | Op::Enter, ENOENT) => "it does not exist: check the path",
@@ -423,6 +424,7 @@ mod tests {
             (Op::Start, "x", ENOEXEC, "doctor PROGRAM"),
             (Op::Start, "x", ENOENT, "dynamic loader"),
             (Op::Start, "x", EACCES, "not executable"),
+            (Op::Start, "/proc/self/exe", ENOENT, "mount /proc first"),
         ] {
             let hint = hint(op, errno, target).unwrap_or_default();
             assert!(hint.contains(words), "{op:?} {target} {errno}: {hint}");
