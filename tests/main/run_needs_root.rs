@@ -114,7 +114,9 @@ fn a_second_rootless_container_sees_and_uninstalls_what_the_first_installed() {
     let ran = Home::new()
         .run(
             r#"container='unshare -m --pid --fork --mount-proc'
-               exec unshare -Urm bash -euc "
+               # What is registered for all of this machine is not seen where another user namespace has its own.
+               own='m=/proc/sys/fs/binfmt_misc; mount -t binfmt_misc none $m && umount $m && exec "$@"'
+               exec unshare -Urm sh -c "$own" sh unshare -U --map-user=1000 --map-group=1000 unshare -Urm bash -euc "
                    $container $B --install arm64 2>/dev/null | grep -c linux/arm64
                    $container $B --status | grep -c 'linux/arm64 .* qemu-aarch64'
                    ! $container $B --uninstall all | grep linux/arm64
