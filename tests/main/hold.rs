@@ -38,6 +38,30 @@ fn what_vanishes_or_loses_its_flag_is_put_back() {
     );
 }
 
+/// What it cannot see it takes for lost, and mounts where it looks.
+#[test]
+fn an_unmount_does_not_blind_it() {
+    let ran = in_namespace(&format!(
+        r#"{START}
+           start --install arm64
+           umount $M
+           until_true test -e $M/qemu-aarch64
+           echo -1 >$M/qemu-aarch64
+           until_true test -e $M/qemu-aarch64
+           kill -TERM $pid; wait $pid; echo ended $?
+           sed 's/^[^ ]* //; s/ (.*//; /^installing:/d' $log; grep -c ' binfmt_misc ' /proc/self/mounts"#
+    ))
+    .ok();
+    let lost = "its entry cannot be seen: cannot read /proc/sys/fs/binfmt_misc/status: No such file or directory";
+    assert_eq!(
+        ran.stdout,
+        format!(
+            "ended 0\nholding arm64\nlost: arm64: {lost}\nrepaired: arm64 OK\n\
+             lost: arm64: its entry qemu-aarch64 was removed\nrepaired: arm64 OK\nending: a signal came\n1\n"
+        )
+    );
+}
+
 /// It waits for two seconds at a time, so an end within one, told as soon as it has begun to wait, is an end at once. The
 /// best of five counts, and waking up seldom is what is asked for: other programs of the machine may take all its time.
 #[test]
