@@ -40,6 +40,11 @@ _ROWS = [
 ARCHES = {arch.debian: arch for arch in _ROWS}
 
 
+def rows(manifest: Path) -> list[list[str]]:
+    """What a manifest says of each emulator: its target, QEMU's version, the package's, bytes, SHA-256 and pack."""
+    return [line.split() for line in manifest.read_text().splitlines() if not line.startswith('#')]
+
+
 def unpack(bins: Path, to: Path, targets: Iterable[str] | None = None) -> Path:
     """Copies emulators to a new directory as qemu-TARGET: of a directory of such files, or of packs and a manifest.
 
@@ -52,17 +57,17 @@ def unpack(bins: Path, to: Path, targets: Iterable[str] | None = None) -> Path:
         for name in names:
             shutil.copy(bins / name, to)
         return to
-    rows = [line.split() for line in manifest.read_text().splitlines() if not line.startswith('#')]
-    wanted = {row[0] for row in rows} if targets is None else set(targets)
-    for pack in dict.fromkeys(row[5] for row in rows if row[0] in wanted):
+    held = rows(manifest)
+    wanted = {row[0] for row in held} if targets is None else set(targets)
+    for pack in dict.fromkeys(row[5] for row in held if row[0] in wanted):
         with lzma.open(bins / pack) as stream:
-            for target, _, _, size, _, _ in (row for row in rows if row[5] == pack):
+            for target, _, _, size, _, _ in (row for row in held if row[5] == pack):
                 content = stream.read(int(size))
                 if target in wanted:
                     file = to / f'qemu-{target}'
                     file.write_bytes(content)
                     file.chmod(0o755)
-    missing = wanted - {row[0] for row in rows}
+    missing = wanted - {row[0] for row in held}
     if missing:
         raise FileNotFoundError(f'{bins} has no qemu-{" and no qemu-".join(sorted(missing))}')
     return to

@@ -6,6 +6,8 @@ const START: &str = r#"
     log=$(mktemp); ready=$(mktemp -u)
     start() { $B hold "$@" --ready-file $ready 2>$log & pid=$!; for i in $(seq 100); do [ -e $ready ] && return; sleep 0.1; done; cat $log; false; }
     until_true() { for i in $(seq 100); do if "$@"; then return; fi; sleep 0.1; done; cat $log; false; }
+    # The log without times, versions, and what the install said.
+    told() { sed 's/^[^ ]* //; s/ (.*//; /^installing:/d' $log; }
     trap 'rm -f $log $ready' EXIT
 "#;
 
@@ -22,7 +24,7 @@ fn what_vanishes_or_loses_its_flag_is_put_back() {
            until_true test -e $M/qemu-riscv64; until_true test -e $M/qemu-aarch64
            grep flags $M/qemu-*; kill -TERM $pid; wait $pid; echo ended $?
            ls $M; test ! -e $ready
-           grep -vE '^20[0-9]{{2}}-[0-9-]{{5}}T[0-9:]{{8}}Z ' $log && echo no time; sed 's/^[^ ]* //; s/ (.*//; /^installing:/d' $log"#
+           grep -vE '^20[0-9]{{2}}-[0-9-]{{5}}T[0-9:]{{8}}Z ' $log && echo no time; told"#
     ))
     .ok();
     assert_eq!(
@@ -49,7 +51,7 @@ fn an_unmount_does_not_blind_it() {
            echo -1 >$M/qemu-aarch64
            until_true test -e $M/qemu-aarch64
            kill -TERM $pid; wait $pid; echo ended $?
-           sed 's/^[^ ]* //; s/ (.*//; /^installing:/d' $log; grep -c ' binfmt_misc ' /proc/self/mounts"#
+           told; grep -c ' binfmt_misc ' /proc/self/mounts"#
     ))
     .ok();
     let lost = "its entry cannot be seen: cannot read /proc/sys/fs/binfmt_misc/status: No such file or directory";

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from machine import CACHE, Result, on_bookworm, own_arch, run, script
-from qemu import ARCHES, unpack
+from qemu import ARCHES, rows, unpack
 
 # Hosts that are tried, by Debian's names, and what they are to emulate: two of these that they are not themselves.
 HOSTS = ['arm64', 'riscv64', 'ppc64el', 's390x', 'loong64']
@@ -107,7 +107,7 @@ def test_plans_to_register_what_does_not_run(host):
     """What the kernel here runs by itself works already, also where an emulated program asks."""
     result = host.run(host.program, '--dry-run', '--install', 'all')
     assert result.code == 0, str(result)
-    held = {line.split()[0] for line in (host.program.parent / 'manifest').read_text().splitlines() if line[0] != '#'}
+    held = {row[0] for row in rows(host.program.parent / 'manifest')}
     for arch in ['arm64', 'riscv64', 's390x', 'ppc64el', own_arch()]:
         planned = f'register qemu-{ARCHES[arch].target} ' in result.out + result.err
         foreign = arch not in (host.arch, own_arch())
