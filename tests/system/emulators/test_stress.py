@@ -7,8 +7,8 @@ import pytest
 ARCHES = ['arm64', 'armhf', 'riscv64', 's390x', 'ppc64el', 'i386']
 # Its classes; that of schedulers has threads and processes.
 CLASSES = ['cpu', 'memory', 'signal', 'scheduler']
-# They take all memory of the machine until somebody is killed for it, want hardware, or (bad-altstack) write beyond their own
-# stack into whatever lies below.
+# They take all memory of the machine until somebody is killed for it, want hardware, or (bad-altstack) write beyond
+# their own stack into whatever lies below.
 LEFT_OUT = {
     'bad-altstack',
     'bigheap',

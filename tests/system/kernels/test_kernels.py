@@ -158,7 +158,8 @@ def unpack_zboot(kernel: Path) -> None:
         start, size = struct.unpack_from('<II', image, 8)
         tool = image[24:32].rstrip(b'\0').decode()
         need(tool)
-        kernel.write_bytes(subprocess.run([tool, '-dc'], input=image[start : start + size], stdout=subprocess.PIPE, check=True).stdout)
+        packed = image[start : start + size]
+        kernel.write_bytes(subprocess.run([tool, '-dc'], input=packed, stdout=subprocess.PIPE, check=True).stdout)
 
 
 def initramfs(kernel: Path, arch: str, bins: Path, work: Path) -> Path:
