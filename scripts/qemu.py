@@ -15,6 +15,12 @@ class Arch:
     target: str
     triplet: str
 
+    @property
+    def oci(self) -> str:
+        """As images call it."""
+        others = {'armhf': 'arm/v7', 'ppc64el': 'ppc64le', 'i386': '386', 'mips64el': 'mips64le', 'mipsel': 'mipsle'}
+        return others.get(self.debian, self.debian)
+
 
 _ROWS = [
     Arch('arm64', 'aarch64', 'aarch64-linux-gnu'),

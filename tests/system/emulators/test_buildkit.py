@@ -110,8 +110,6 @@ RUN ["/usr/bin/env", "WORD=three", "sh", "-c", "echo $WORD >>/seen"]
 
 @pytest.fixture(scope='module')
 def emulators(bins, work):
-    if 'emulators.xz' not in (bins / 'manifest').read_text():
-        pytest.fail('this needs emulators of scripts/qemu-build: Debian has no such one')
     script('buildkit-emulators', '--bins', bins, work / 'buildkit')
     return work / 'buildkit'
 

@@ -99,8 +99,7 @@ def test_help(host):
 def test_status_has_its_own_platform(host):
     result = host.run(host.program, '--status', '--format', 'json')
     assert result.code == 0, str(result)
-    oci = {'ppc64el': 'ppc64le'}.get(host.arch, host.arch)
-    assert json.loads(result.out)['supported'][0] == f'linux/{oci}'
+    assert json.loads(result.out)['supported'][0] == f'linux/{ARCHES[host.arch].oci}'
 
 
 def test_plans_to_register_what_does_not_run(host):

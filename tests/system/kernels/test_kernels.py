@@ -110,9 +110,9 @@ def expected(kernel: str, own: bool) -> dict[str, Answer]:
     whose = 'own' if own and arch == own_arch() else 'debian'
     age = 'before-6.7' if suites == 'bookworm' else 'since-6.7'
     names = {'all', whose, age, f'{age}-{whose}', arch}
-    words = {'own': {'ppc64el': 'ppc64le'}.get(arch, arch)}
+    words = {'own': ARCHES[arch].oci}
     for number, foreign in enumerate(MACHINES[arch].foreign, 1):
-        words |= {f'arch{number}': foreign, f'target{number}': ARCHES[foreign].target}
+        words |= {f'arch{number}': ARCHES[foreign].oci, f'target{number}': ARCHES[foreign].target}
     answers = {}
     for block in re.split(r'^(?=\S)', (HERE / 'expected').read_text(), flags=re.MULTILINE):
         if not block or block.startswith('#'):
@@ -126,7 +126,7 @@ def expected(kernel: str, own: bool) -> dict[str, Answer]:
 
 def kernel_files(suites: str, arch: str, work: Path) -> Path:
     """A directory with vmlinuz and binfmt_misc.ko of the newest kernel of the first of these suites that serves one."""
-    name = f'kernel-{suites.split(",")[0]}-{arch}'
+    name = f'kernel-{suites.replace(",", "-")}-{arch}'
     kept = CACHE / name
     if kept.is_dir():
         return kept
